@@ -1,0 +1,307 @@
+//! What is kept, and how it is asked for.
+//!
+//! The engine appends requests to [`Ops`] during a turn; the reactor submits them at its end;
+//! storage threads execute them behind [`Backend`] and post [`Reply`] values back. Nobody on a
+//! reactor ever waits.
+
+use std::ops::Range;
+
+use crate::base::slab::Key;
+
+/// Number of a shard, from zero.
+pub type ShardId = u16;
+
+/// The tag of [`TicketKey`].
+pub enum TicketTag {}
+/// A slot in the asking shard's table of waiters.
+pub type TicketKey = Key<TicketTag>;
+
+/// Who waits for a reply. Opaque to storage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ticket {
+    pub shard: ShardId,
+    pub key: TicketKey,
+}
+
+/// Names a message for ever: `milliseconds since 1970 << 20 | shard << 12 | sequence`.
+///
+/// Rises with time within a shard and is never reused, not even when the clock steps back
+/// over a restart. It is the message's `stanza-id` (XEP-0359), its journal entry and its place in
+/// the offline store.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MessageId(pub u64);
+
+/// The XEP-0198 identity of a session, as its resumption token spells it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StreamId(pub u128);
+
+/// A table. Its number is on disk: never reuse one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Kind {
+    /// SCRAM keys of an account, key empty. Its presence is the account's existence.
+    Credentials = 1,
+    /// The whole roster with its version, key empty.
+    Roster = 2,
+    /// The block list, key empty.
+    Blocked = 3,
+    /// How much the offline store holds for the account, key empty.
+    OfflineCount = 4,
+    /// One message for an absent recipient; key: [`MessageId`], 8 octets big-endian.
+    Offline = 16,
+    /// XEP-0049; key: namespace, NUL, name.
+    Private = 17,
+    /// XEP-0054, key empty.
+    Vcard = 18,
+    /// XEP-0012: when the account was last seen and what it said, key empty.
+    Last = 19,
+    /// A session written down at shutdown; key: [`StreamId`], 16 octets big-endian.
+    Session = 20,
+}
+
+/// A run of octets in the arena of an [`Ops`].
+pub type Span = Range<u32>;
+
+/// One request. Spans point into the arena of the [`Ops`] that holds it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Op {
+    /// One value. Answer: [`Reply::Value`].
+    Get { owner: Span, kind: Kind, key: Span },
+    /// What a login needs: [`Kind::Credentials`], `Roster`, `Blocked` and `OfflineCount` of one
+    /// owner in one go. Answer: [`Reply::Head`].
+    Head { owner: Span },
+    /// Rows of one owner and kind whose key is greater than `after`, in order of key, at most
+    /// `limit` rows and about `octets` octets. Answer: [`Reply::Rows`].
+    Range {
+        owner: Span,
+        kind: Kind,
+        after: Span,
+        limit: u32,
+        octets: u32,
+    },
+    /// All changes or none, durable before the answer. Answer: [`Reply::Done`], or
+    /// [`Reply::Conflict`] when the precondition does not hold, or [`Reply::Refused`].
+    Write {
+        require: Require,
+        changes: Vec<Change>,
+    },
+    /// A message on its way, kept until it is settled. Answer: [`Reply::Done`] as soon as it is
+    /// durable **or** settled, whichever comes first; a full disk delays the answer until then.
+    /// `stream` and `handled` say which inbound stanza of which session it was, so that a crash
+    /// can be answered with `<failed h=…/>`.
+    Journal {
+        id: MessageId,
+        owner: Span,
+        octets: Span,
+        stream: StreamId,
+        handled: u32,
+    },
+    /// These messages need no journal any more. No answer.
+    Settle { id: MessageId },
+    /// A session is gone for good: forget what the journal knows of its `handled`. No answer.
+    Forget { stream: StreamId },
+    /// Derives keys from a password (PBKDF2 with HMAC). Answer: [`Reply::Hashed`].
+    Hash {
+        hash: Hash,
+        password: Span,
+        salt: Span,
+        iterations: u32,
+    },
+}
+
+/// The hash function of an [`Op::Hash`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hash {
+    Sha1,
+    Sha256,
+}
+
+/// What must hold before an [`Op::Write`] is executed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Require {
+    Nothing,
+    /// The row exists.
+    Present {
+        owner: Span,
+        kind: Kind,
+        key: Span,
+    },
+    /// The row does not exist.
+    Absent {
+        owner: Span,
+        kind: Kind,
+        key: Span,
+    },
+}
+
+/// One step of an [`Op::Write`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    Put {
+        owner: Span,
+        kind: Kind,
+        key: Span,
+        value: Span,
+    },
+    Delete {
+        owner: Span,
+        kind: Kind,
+        key: Span,
+    },
+    /// Rows with keys up to and including `to`.
+    Trim {
+        owner: Span,
+        kind: Kind,
+        to: Span,
+    },
+    /// Everything that the owner has, of every kind.
+    DeleteOwner {
+        owner: Span,
+    },
+    /// As [`Op::Settle`], but in the same commit as the other changes.
+    Settle {
+        id: MessageId,
+    },
+}
+
+/// A row of an answer: key and value.
+pub type Row = (Box<[u8]>, Box<[u8]>);
+
+/// The answer to an [`Op`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reply {
+    Value(Option<Box<[u8]>>),
+    /// The four rows of [`Op::Head`]; `credentials` is absent when there is no such account.
+    Head(Box<Head>),
+    /// `more` tells that the limit cut the answer short.
+    Rows {
+        rows: Vec<Row>,
+        more: bool,
+    },
+    Done,
+    Conflict,
+    Refused(Refusal),
+    Hashed(Box<[u8]>),
+}
+
+/// See [`Op::Head`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Head {
+    pub credentials: Option<Box<[u8]>>,
+    pub roster: Option<Box<[u8]>>,
+    pub blocked: Option<Box<[u8]>>,
+    pub offline_count: Option<Box<[u8]>>,
+}
+
+/// Why storage did not do it. The stanza error is `resource-constraint` of type `wait`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// No space is left; it may come back.
+    Full,
+    /// The device failed, or a stored record is damaged.
+    Failed,
+}
+
+/// The requests of one turn, in order, with all their octets in one arena.
+#[derive(Debug, Default)]
+pub struct Ops {
+    arena: Vec<u8>,
+    list: Vec<(Option<Ticket>, Op)>,
+}
+
+impl Ops {
+    /// Copies `bytes` into the arena.
+    pub fn keep(&mut self, bytes: &[u8]) -> Span {
+        let start = self.arena.len() as u32;
+        self.arena.extend_from_slice(bytes);
+        start..self.arena.len() as u32
+    }
+
+    /// Copies several pieces into the arena as one run.
+    pub fn keep_all(&mut self, pieces: &[&[u8]]) -> Span {
+        let start = self.arena.len() as u32;
+        for piece in pieces {
+            self.arena.extend_from_slice(piece);
+        }
+        start..self.arena.len() as u32
+    }
+
+    /// Lets `write` append to the arena and returns what it appended.
+    pub fn keep_with(&mut self, write: impl FnOnce(&mut Vec<u8>)) -> Span {
+        let start = self.arena.len() as u32;
+        write(&mut self.arena);
+        start..self.arena.len() as u32
+    }
+
+    /// Appends a request whose spans come from this arena.
+    pub fn push(&mut self, ticket: Option<Ticket>, op: Op) {
+        self.list.push((ticket, op));
+    }
+
+    /// The octets of a span.
+    pub fn octets(&self, span: &Span) -> &[u8] {
+        &self.arena[span.start as usize..span.end as usize]
+    }
+
+    /// All requests, in order.
+    pub fn iter(&self) -> impl Iterator<Item = &(Option<Ticket>, Op)> {
+        self.list.iter()
+    }
+
+    /// How many requests there are.
+    pub fn len(&self) -> usize {
+        self.list.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    /// Empties it and keeps its capacity.
+    pub fn clear(&mut self) {
+        self.arena.clear();
+        self.list.clear();
+    }
+
+    /// Octets that the requests carry.
+    pub fn octets_len(&self) -> usize {
+        self.arena.len()
+    }
+}
+
+/// Replies, each with who waits for it.
+pub type Replies = Vec<(Ticket, Reply)>;
+
+/// Executes requests. Runs on a storage thread and may block; requests of one account arrive in
+/// order, and a later read sees an earlier write.
+pub trait Backend: Send {
+    /// Executes `batch` in order and appends every answer that is due now to `replies`.
+    ///
+    /// An answer that needs a commit may come from a later call, also one with an empty batch.
+    fn execute(&mut self, batch: &Ops, replies: &mut Replies);
+
+    /// Makes durable what was written and appends the answers that waited for it.
+    fn commit(&mut self, replies: &mut Replies);
+}
+
+/// What a journal knows after a start.
+#[derive(Debug, Default)]
+pub struct Recovered {
+    /// Messages that were on their way, in order of id: to be routed again, to the offline store.
+    pub unsettled: Vec<Unsettled>,
+    /// How many inbound stanzas of each session were handled, to the journal's knowledge.
+    pub handled: Vec<(StreamId, u32)>,
+    /// Greater than every id that was ever given.
+    pub next_id: MessageId,
+}
+
+/// One message that was journaled and not settled.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Unsettled {
+    pub id: MessageId,
+    /// The recipient's bare JID.
+    pub owner: Box<str>,
+    /// The stanza, as [`Op::Journal`] got it.
+    pub octets: Box<[u8]>,
+}
