@@ -2,5 +2,7 @@
 
 pub mod event;
 pub mod limits;
+pub mod pool;
 pub mod slab;
 pub mod time;
+pub mod wheel;

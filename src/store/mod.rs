@@ -209,6 +209,13 @@ pub struct Ops {
     list: Vec<(Option<Ticket>, Op)>,
 }
 
+/// A point in the life of an [`Ops`].
+#[derive(Clone, Copy, Debug, Default)]
+pub struct OpsMark {
+    arena: usize,
+    list: usize,
+}
+
 impl Ops {
     /// Copies `bytes` into the arena.
     pub fn keep(&mut self, bytes: &[u8]) -> Span {
@@ -262,6 +269,20 @@ impl Ops {
     pub fn clear(&mut self) {
         self.arena.clear();
         self.list.clear();
+    }
+
+    /// How long it is now, for [`Ops::truncate`].
+    pub fn mark(&self) -> OpsMark {
+        OpsMark {
+            arena: self.arena.len(),
+            list: self.list.len(),
+        }
+    }
+
+    /// Forgets what was appended after `mark` was taken.
+    pub fn truncate(&mut self, mark: OpsMark) {
+        self.arena.truncate(mark.arena);
+        self.list.truncate(mark.list);
     }
 
     /// Octets that the requests carry.
