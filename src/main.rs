@@ -1,3 +1,7 @@
 //! The command line of encke.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    encke::server::cli::run().into()
+}
