@@ -4,7 +4,14 @@
 //! storage threads execute them behind [`Backend`] and post [`Reply`] values back. Nobody on a
 //! reactor ever waits.
 
+mod answer;
+pub mod index;
+pub mod memory;
+pub mod worker;
+
 use std::ops::Range;
+
+use zeroize::Zeroize;
 
 use crate::base::slab::Key;
 
@@ -57,6 +64,26 @@ pub enum Kind {
     Last = 19,
     /// A session written down at shutdown; key: [`StreamId`], 16 octets big-endian.
     Session = 20,
+}
+
+impl Kind {
+    /// All tables.
+    pub const ALL: [Self; 9] = [
+        Self::Credentials,
+        Self::Roster,
+        Self::Blocked,
+        Self::OfflineCount,
+        Self::Offline,
+        Self::Private,
+        Self::Vcard,
+        Self::Last,
+        Self::Session,
+    ];
+
+    /// The table that has this number on disk.
+    pub fn from_number(number: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| *kind as u8 == number)
+    }
 }
 
 /// A run of octets in the arena of an [`Ops`].
@@ -207,6 +234,8 @@ pub enum Refusal {
 pub struct Ops {
     arena: Vec<u8>,
     list: Vec<(Option<Ticket>, Op)>,
+    /// Whether the arena holds a password.
+    secret: bool,
 }
 
 /// A point in the life of an [`Ops`].
@@ -242,6 +271,7 @@ impl Ops {
 
     /// Appends a request whose spans come from this arena.
     pub fn push(&mut self, ticket: Option<Ticket>, op: Op) {
+        self.secret |= matches!(op, Op::Hash { .. });
         self.list.push((ticket, op));
     }
 
@@ -265,8 +295,12 @@ impl Ops {
         self.list.is_empty()
     }
 
-    /// Empties it and keeps its capacity.
+    /// Empties it and keeps its capacity. A password in it is wiped.
     pub fn clear(&mut self) {
+        if self.secret {
+            self.arena.zeroize();
+            self.secret = false;
+        }
         self.arena.clear();
         self.list.clear();
     }
@@ -283,6 +317,11 @@ impl Ops {
     pub fn truncate(&mut self, mark: OpsMark) {
         self.arena.truncate(mark.arena);
         self.list.truncate(mark.list);
+    }
+
+    /// Octets that fit without growing.
+    pub fn octets_capacity(&self) -> usize {
+        self.arena.capacity()
     }
 
     /// Octets that the requests carry.
@@ -304,6 +343,35 @@ pub trait Backend: Send {
 
     /// Makes durable what was written and appends the answers that waited for it.
     fn commit(&mut self, replies: &mut Replies);
+
+    /// All rows as they are now, to be read on another thread.
+    fn snapshot(&self) -> Result<Box<dyn index::Snapshot>, index::IndexError>;
+
+    /// The half of [`Backend::commit`] that waits for the device, for a thread of its own. With
+    /// one, nobody calls `commit` any more.
+    fn syncer(&mut self) -> Option<Box<dyn Syncer>> {
+        None
+    }
+
+    /// Leaves everything in a state that the next start finds without replaying.
+    fn close(&mut self) {}
+}
+
+/// Makes durable what a [`Backend`] wrote, beside it.
+pub trait Syncer: Send {
+    /// Makes durable what was written and appends the answers that waited for it.
+    fn sync(&mut self, replies: &mut Replies) -> Synced;
+}
+
+/// What a [`Syncer`] found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Synced {
+    /// Nothing waits.
+    Idle,
+    /// Something was made durable; there may be more by now.
+    Some,
+    /// The device has no space: try again after a while.
+    Blocked,
 }
 
 /// What a journal knows after a start.

@@ -1,0 +1,394 @@
+//! The threads of storage: one executes, one waits for the device, some hash passwords.
+//!
+//! Reads are answered by the first and so never wait behind a sync. All sleep when there is
+//! nothing to do. One queue takes the requests of all shards, so what one shard submitted before
+//! it told another is executed before what the other submits then.
+
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle, Thread};
+use std::time::Duration;
+
+use crossbeam::channel as bounded;
+use crossbeam::queue::SegQueue;
+
+use super::answer::HashJob;
+use super::index::{IndexError, Snapshot};
+use super::{Backend, Ops, Replies, ShardId, Synced, Syncer};
+
+/// Where replies go: called on storage threads, once per shard and batch. Must not block.
+pub type Outlet = Arc<dyn Fn(ShardId, Replies) + Send + Sync>;
+
+/// The running storage. Clones are the same storage.
+#[derive(Clone)]
+pub struct Storage {
+    shared: Arc<Shared>,
+    threads: Arc<Mutex<Vec<JoinHandle<()>>>>,
+}
+
+/// What waits in storage.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Depth {
+    /// Requests not executed yet.
+    pub ops: usize,
+    /// Their octets.
+    pub octets: usize,
+    /// Passwords not hashed yet.
+    pub hashes: usize,
+}
+
+struct Shared {
+    inbox: SegQueue<Task>,
+    /// Empty requests to be filled again.
+    pool: SegQueue<Ops>,
+    ops: AtomicUsize,
+    octets: AtomicUsize,
+    hashes: AtomicUsize,
+    stopping: AtomicBool,
+    executor: Thread,
+}
+
+enum Task {
+    Batch(Ops),
+    Snapshot(Sender<Result<Box<dyn Snapshot>, IndexError>>),
+    Stop,
+}
+
+/// How often a full device is tried again.
+const FULL_RETRY: Duration = Duration::from_millis(250);
+/// Requests that are kept for reuse, and the largest arena worth keeping.
+const POOLED_OPS: usize = 64;
+const POOLED_OCTETS: usize = 1 << 20;
+/// Threads that hash passwords.
+const HASHERS: usize = 2;
+
+impl Storage {
+    /// Starts the threads around `backend`.
+    ///
+    /// # Errors
+    /// When the system gives no thread.
+    pub fn start(mut backend: Box<dyn Backend>, outlet: Outlet) -> io::Result<Self> {
+        let (hash_jobs, hash_inlet) = bounded::unbounded::<HashJob>();
+        let syncer = backend.syncer();
+        let (send_shared, receive_shared) = channel::<Arc<Shared>>();
+        let sink = outlet.clone();
+        let executor = thread::Builder::new().name("store".into()).spawn(move || {
+            let Ok(shared) = receive_shared.recv() else {
+                return;
+            };
+            let Ok(sync) = SyncThread::start(syncer, &sink) else {
+                return;
+            };
+            let executor = Executor {
+                backend,
+                shared,
+                outlet: sink,
+                hash_jobs,
+                sync,
+            };
+            executor.run();
+        })?;
+        let shared = Arc::new(Shared {
+            inbox: SegQueue::new(),
+            pool: SegQueue::new(),
+            ops: AtomicUsize::new(0),
+            octets: AtomicUsize::new(0),
+            hashes: AtomicUsize::new(0),
+            stopping: AtomicBool::new(false),
+            executor: executor.thread().clone(),
+        });
+        let mut threads = vec![executor];
+        for _ in 0..HASHERS {
+            let (inlet, outlet, shared) = (hash_inlet.clone(), outlet.clone(), shared.clone());
+            threads.push(thread::Builder::new().name("hash".into()).spawn(move || {
+                for job in inlet {
+                    let reply = (job.ticket, job.derive());
+                    shared.hashes.fetch_sub(1, Ordering::Relaxed);
+                    outlet(job.ticket.shard, vec![reply]);
+                }
+            })?);
+        }
+        // The executor waits for this; it cannot have gone.
+        let _ = send_shared.send(shared.clone());
+        Ok(Self {
+            shared,
+            threads: Arc::new(Mutex::new(threads)),
+        })
+    }
+
+    /// Takes the requests of one turn and leaves an empty list with room. Does nothing when there
+    /// are none, or after [`Storage::stop`].
+    pub fn submit(&self, ops: &mut Ops) {
+        if ops.is_empty() || self.shared.stopping.load(Ordering::Relaxed) {
+            return;
+        }
+        let empty = self.shared.pool.pop().unwrap_or_default();
+        let batch = std::mem::replace(ops, empty);
+        self.shared.ops.fetch_add(batch.len(), Ordering::Relaxed);
+        self.shared
+            .octets
+            .fetch_add(batch.octets_len(), Ordering::Relaxed);
+        self.shared.post(Task::Batch(batch));
+    }
+
+    /// What was submitted and not executed yet.
+    pub fn depth(&self) -> Depth {
+        Depth {
+            ops: self.shared.ops.load(Ordering::Relaxed),
+            octets: self.shared.octets.load(Ordering::Relaxed),
+            hashes: self.shared.hashes.load(Ordering::Relaxed),
+        }
+    }
+
+    /// All rows as they are after what was submitted so far. Waits for the storage thread: not for
+    /// a reactor.
+    ///
+    /// # Errors
+    /// When the index failed, or after [`Storage::stop`].
+    pub fn snapshot(&self) -> Result<Box<dyn Snapshot>, IndexError> {
+        let gone = || IndexError::Failed("storage has stopped".into());
+        if self.shared.stopping.load(Ordering::SeqCst) {
+            return Err(gone());
+        }
+        let (sender, receiver) = channel();
+        self.shared.post(Task::Snapshot(sender));
+        receiver.recv().map_err(|_| gone())?
+    }
+
+    /// Executes and makes durable what was submitted, then ends the threads. Blocks.
+    pub fn stop(&self) {
+        self.shared.stopping.store(true, Ordering::SeqCst);
+        self.shared.post(Task::Stop);
+        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        for thread in threads.drain(..) {
+            // A thread that panicked has aborted what it did; the journal has the rest.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Shared {
+    fn post(&self, task: Task) {
+        self.inbox.push(task);
+        // Costs a system call only when the thread sleeps, and then once: the token stays.
+        self.executor.unpark();
+    }
+}
+
+struct Executor {
+    backend: Box<dyn Backend>,
+    shared: Arc<Shared>,
+    outlet: Outlet,
+    hash_jobs: bounded::Sender<HashJob>,
+    sync: Option<SyncThread>,
+}
+
+impl Executor {
+    fn run(mut self) {
+        let mut replies = Replies::new();
+        let mut stopping = false;
+        while !stopping {
+            while let Some(task) = self.shared.inbox.pop() {
+                match task {
+                    Task::Batch(batch) => self.execute(batch, &mut replies),
+                    Task::Snapshot(sender) => {
+                        // Nobody waits any more when this fails.
+                        let _ = sender.send(self.backend.snapshot());
+                    }
+                    Task::Stop => stopping = true,
+                }
+            }
+            match &self.sync {
+                Some(sync) => sync.thread.unpark(),
+                None => self.backend.commit(&mut replies),
+            }
+            deliver(&mut replies, &self.outlet);
+            if !stopping {
+                thread::park();
+            }
+        }
+        self.stop();
+    }
+
+    fn execute(&mut self, mut batch: Ops, replies: &mut Replies) {
+        self.shared.ops.fetch_sub(batch.len(), Ordering::Relaxed);
+        self.shared
+            .octets
+            .fetch_sub(batch.octets_len(), Ordering::Relaxed);
+        for job in batch.take_hashes() {
+            self.shared.hashes.fetch_add(1, Ordering::Relaxed);
+            // The hashers live until this sender is gone.
+            let _ = self.hash_jobs.send(job);
+        }
+        self.backend.execute(&batch, replies);
+        deliver(replies, &self.outlet);
+        batch.clear();
+        if self.shared.pool.len() < POOLED_OPS && batch.octets_capacity() <= POOLED_OCTETS {
+            self.shared.pool.push(batch);
+        }
+    }
+
+    /// The syncer ends first, so that nothing is under way when the backend closes.
+    fn stop(mut self) {
+        if let Some(sync) = self.sync.take() {
+            sync.stop();
+        }
+        self.backend.close();
+    }
+}
+
+/// The thread that waits for the device.
+struct SyncThread {
+    thread: Thread,
+    handle: JoinHandle<()>,
+    stopping: Arc<AtomicBool>,
+}
+
+impl SyncThread {
+    fn start(syncer: Option<Box<dyn Syncer>>, outlet: &Outlet) -> io::Result<Option<Self>> {
+        let Some(mut syncer) = syncer else {
+            return Ok(None);
+        };
+        let stopping = Arc::new(AtomicBool::new(false));
+        let (outlet, stop) = (outlet.clone(), stopping.clone());
+        let handle = thread::Builder::new().name("sync".into()).spawn(move || {
+            let mut replies = Replies::new();
+            loop {
+                // Read before the last round, so that the round sees all that came before.
+                let last = stop.load(Ordering::SeqCst);
+                let synced = syncer.sync(&mut replies);
+                deliver(&mut replies, &outlet);
+                match synced {
+                    Synced::Some => {}
+                    _ if last => return,
+                    Synced::Idle => thread::park(),
+                    Synced::Blocked => thread::park_timeout(FULL_RETRY),
+                }
+            }
+        })?;
+        Ok(Some(Self {
+            thread: handle.thread().clone(),
+            handle,
+            stopping,
+        }))
+    }
+
+    fn stop(self) {
+        self.stopping.store(true, Ordering::SeqCst);
+        self.thread.unpark();
+        // A panic there left its work unanswered; the journal has what was promised.
+        let _ = self.handle.join();
+    }
+}
+
+/// Hands replies out, one list per shard, in order.
+fn deliver(replies: &mut Replies, outlet: &Outlet) {
+    let Some((first, _)) = replies.first() else {
+        return;
+    };
+    let shard = first.shard;
+    if replies.iter().all(|(ticket, _)| ticket.shard == shard) {
+        let room = Replies::with_capacity(replies.len());
+        return outlet(shard, std::mem::replace(replies, room));
+    }
+    let mut lists: Vec<(ShardId, Replies)> = Vec::new();
+    for (ticket, reply) in replies.drain(..) {
+        let place = lists.iter().position(|(shard, _)| *shard == ticket.shard);
+        let place = place.unwrap_or_else(|| {
+            lists.push((ticket.shard, Replies::new()));
+            lists.len() - 1
+        });
+        lists[place].1.push((ticket, reply));
+    }
+    for (shard, list) in lists {
+        outlet(shard, list);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Receiver, channel};
+
+    use super::*;
+    use crate::store::memory::MemoryBackend;
+    use crate::store::{Change, Hash, Kind, Op, Reply, Require, Ticket, TicketKey};
+
+    fn start() -> (Storage, Receiver<(ShardId, Replies)>) {
+        let (sender, receiver) = channel();
+        let sender = Mutex::new(sender);
+        let outlet: Outlet = Arc::new(move |shard, replies| {
+            sender.lock().unwrap().send((shard, replies)).unwrap();
+        });
+        let backend = Box::new(MemoryBackend::default());
+        (Storage::start(backend, outlet).unwrap(), receiver)
+    }
+
+    fn ticket(shard: ShardId) -> Option<Ticket> {
+        let key = TicketKey::from_bits(1);
+        Some(Ticket { shard, key })
+    }
+
+    fn put(ops: &mut Ops, shard: ShardId) {
+        let owner = ops.keep(b"juliet@example.net");
+        let changes = vec![Change::Put {
+            owner: owner.clone(),
+            kind: Kind::Roster,
+            key: 0..0,
+            value: owner,
+        }];
+        let require = Require::Nothing;
+        ops.push(ticket(shard), Op::Write { require, changes });
+    }
+
+    #[test]
+    fn answers_go_to_the_shard_that_asked() {
+        let (storage, replies) = start();
+        let mut ops = Ops::default();
+        put(&mut ops, 3);
+        put(&mut ops, 5);
+        storage.submit(&mut ops);
+        assert!(ops.is_empty());
+        let (first, second) = (replies.recv().unwrap(), replies.recv().unwrap());
+        assert_eq!((first.0, second.0), (3, 5));
+        assert_eq!(first.1[0].1, Reply::Done);
+        assert_eq!(storage.depth(), Depth::default());
+        storage.stop();
+    }
+
+    #[test]
+    fn stopping_executes_what_was_submitted() {
+        let (storage, replies) = start();
+        let mut ops = Ops::default();
+        for _ in 0..100 {
+            put(&mut ops, 0);
+            storage.submit(&mut ops);
+        }
+        storage.stop();
+        assert_eq!(replies.try_iter().flat_map(|(_, list)| list).count(), 100);
+        put(&mut ops, 0);
+        storage.submit(&mut ops);
+        assert!(storage.snapshot().is_err());
+    }
+
+    #[test]
+    fn passwords_are_hashed_beside() {
+        let (storage, replies) = start();
+        let mut ops = Ops::default();
+        let password = ops.keep(b"pencil");
+        let salt = ops.keep(b"salt");
+        let op = Op::Hash {
+            hash: Hash::Sha256,
+            password,
+            salt,
+            iterations: 4096,
+        };
+        ops.push(ticket(0), op);
+        storage.submit(&mut ops);
+        let (_, list) = replies.recv().unwrap();
+        let expected = pbkdf2::pbkdf2_hmac_array::<sha2::Sha256, 32>(b"pencil", b"salt", 4096);
+        assert_eq!(list[0].1, Reply::Hashed(expected.into()));
+        storage.stop();
+    }
+}
