@@ -1,28 +1,21 @@
 //! The shard: `Shard::handle(input, now, &mut effects)` is the server.
 
+pub mod deliver;
+pub mod dispatch;
+pub mod inbound;
+pub mod input;
+pub mod lifecycle;
+pub mod links;
+pub mod login;
+pub mod route;
+pub mod serve;
 pub mod shard;
+pub mod shutdown;
 
-pub use shard::{
-    Batch, Command, Effects, Entry, Input, LinkEffect, LinkKey, LinkTag, Origin, Released, Report,
-    Secured, Setup, Shard,
-};
-
-use crate::base::limits::Limits;
-
-/// What the administrator decided, as the engine needs it.
-#[derive(Clone, Debug)]
-pub struct Policy {
-    /// Domains served, in normal form; at least one.
-    pub domains: Vec<String>,
-    /// Bare JIDs in normal form.
-    pub admins: Vec<String>,
-    /// Whether login needs TLS.
-    pub require_tls: bool,
-    /// Whether a certificate is there, so that TLS can be offered.
-    pub offer_tls: bool,
-    /// XEP-0157 addresses, as `mailto:` or `xmpp:` URIs, by form field such as `abuse-addresses`.
-    pub contacts: Vec<(String, Vec<String>)>,
-    pub limits: Limits,
-    /// Secret of this installation: what an unknown user's salt is derived from.
-    pub secret: [u8; 32],
-}
+pub use crate::session::ctx::Setup;
+pub use crate::session::effects::{Effects, LinkEffect, LinkKey, LinkTag};
+pub use crate::session::parcel::Batch;
+pub use crate::session::policy::Policy;
+pub use input::{Command, Entry, Input, Origin, Secured};
+pub use links::Released;
+pub use shard::{Report, Shard};

@@ -85,6 +85,29 @@ impl Account {
     }
 }
 
+/// Reads [`crate::store::Kind::Blocked`]: a version, then JIDs that end with a NUL each.
+pub fn decode_blocked(record: Option<&[u8]>) -> Option<Box<Vec<Box<str>>>> {
+    let (version, rest) = record?.split_first()?;
+    if *version != BLOCKED_VERSION {
+        return None;
+    }
+    let text = std::str::from_utf8(rest).ok()?;
+    let list: Vec<Box<str>> = text.split_terminator('\0').map(Box::from).collect();
+    (!list.is_empty()).then(|| Box::new(list))
+}
+
+/// The inverse of [`decode_blocked`].
+pub fn encode_blocked(list: &[Box<str>]) -> Vec<u8> {
+    let mut record = vec![BLOCKED_VERSION];
+    for jid in list {
+        record.extend_from_slice(jid.as_bytes());
+        record.push(0);
+    }
+    record
+}
+
+const BLOCKED_VERSION: u8 = 1;
+
 /// The accounts of one shard.
 pub struct Accounts {
     slab: Slab<AccountTag, Account>,

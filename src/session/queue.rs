@@ -134,6 +134,7 @@ impl Queue {
         for mark in &mut self.marks {
             let from = (mark.start - self.base) as usize;
             mark.start = base + octets.len() as u64;
+            mark.counted = self.counting;
             octets.extend_from_slice(&self.octets[from..from + mark.octets as usize]);
         }
         pool.give(std::mem::replace(&mut self.octets, octets));

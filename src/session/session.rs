@@ -43,6 +43,16 @@ impl Flags {
         self.0 & other.0 == other.0
     }
 
+    /// As a number, for records.
+    pub const fn to_bits(self) -> u16 {
+        self.0
+    }
+
+    /// The inverse of [`Flags::to_bits`].
+    pub const fn from_bits(bits: u16) -> Self {
+        Self(bits)
+    }
+
     /// Sets `other`; whether that changed anything.
     pub fn set(&mut self, other: Self) -> bool {
         let changed = !self.has(other);
@@ -152,9 +162,14 @@ impl Management {
 impl Session {
     /// A session just bound: not available, nothing sent.
     pub fn new(account: AccountKey, link: LinkKey, bare: &str, resource: &str) -> Self {
+        Self { link: Some(link), ..Self::detached(account, bare, resource) }
+    }
+
+    /// A session without a link.
+    pub fn detached(account: AccountKey, bare: &str, resource: &str) -> Self {
         Self {
             account,
-            link: Some(link),
+            link: None,
             resource: resource.into(),
             jid: format!("{bare}/{resource}").into(),
             flags: Flags::default(),

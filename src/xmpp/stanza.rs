@@ -127,6 +127,16 @@ impl Traits {
     /// Comes from the offline store, where it stays until it is delivered.
     pub const FROM_STORE: Self = Self(1 << 6);
 
+    /// As a number, for records.
+    pub const fn to_bits(self) -> u16 {
+        self.0
+    }
+
+    /// The inverse of [`Traits::to_bits`].
+    pub const fn from_bits(bits: u16) -> Self {
+        Self(bits)
+    }
+
     /// Whether all of `other` are set.
     pub const fn has(self, other: Self) -> bool {
         self.0 & other.0 == other.0

@@ -1,0 +1,384 @@
+//! A stanza from its own stream: checked, stamped, written anew, counted, sent on its way.
+
+use std::borrow::Cow;
+
+use super::dispatch::{self, Phase};
+use super::{route, serve};
+use crate::features::Verdict;
+use crate::session::ctx::{Ctx, Waiter};
+use crate::session::session::SessionKey;
+use crate::store::{MessageId, Op};
+use crate::xmpp::error::{Condition, StreamError};
+use crate::xmpp::jid::{self, Jid};
+use crate::xmpp::ns;
+use crate::xmpp::stanza::{Kind, Stanza, Traits, Type};
+use crate::xmpp::xml::{Child, Element, StreamScope, writer};
+
+/// Where a stanza is written anew; reused from stanza to stanza.
+#[derive(Default)]
+pub struct Scratch {
+    from: String,
+    reference: Vec<u8>,
+    head: Vec<u8>,
+    content: Vec<u8>,
+    element: Vec<u8>,
+}
+
+/// Takes a top-level element of a bound stream.
+///
+/// # Errors
+/// The stream error to close with: RFC 6120 sections 4.9.3.9 and 4.9.3.24.
+pub fn take(
+    ctx: &mut Ctx<'_>,
+    scratch: &mut Scratch,
+    key: SessionKey,
+    scope: &StreamScope,
+    element: Element<'_>,
+) -> Result<(), StreamError> {
+    if element.namespace() != ns::CLIENT {
+        let Some(nonza) = dispatch::nonza(element.namespace(), element.local()) else {
+            return Err(StreamError::UnsupportedStanzaType);
+        };
+        return (nonza.take)(ctx, key, element);
+    }
+    let Some(kind) = Kind::of(element.local()) else {
+        return Err(StreamError::UnsupportedStanzaType);
+    };
+    let number = count(ctx, key);
+    stanza(ctx, scratch, key, scope, (kind, element, number))
+}
+
+/// XEP-0198 section 4: every stanza counts, also one that is answered with an error.
+fn count(ctx: &mut Ctx<'_>, key: SessionKey) -> Option<u32> {
+    let management = ctx.core.sessions.get_mut(key)?.management.as_deref_mut()?;
+    management.received = management.received.wrapping_add(1);
+    Some(management.received)
+}
+
+fn stanza(
+    ctx: &mut Ctx<'_>,
+    scratch: &mut Scratch,
+    key: SessionKey,
+    scope: &StreamScope,
+    (kind, element, number): (Kind, Element<'_>, Option<u32>),
+) -> Result<(), StreamError> {
+    let Some(session) = ctx.core.sessions.get(key) else { return Ok(()) };
+    scratch.from.clear();
+    scratch.from.push_str(&session.jid);
+    let attributes = Attributes::read(element);
+    if !attributes.from.as_deref().is_none_or(|from| is_from(from, &scratch.from)) {
+        return Err(StreamError::InvalidFrom);
+    }
+    scratch.reference.clear();
+    if let Some((raw, quote)) = attributes.id {
+        write_raw(&mut scratch.reference, "id", raw, quote);
+    }
+    let class = Type::of(kind, attributes.class.as_deref());
+    let to = match attributes.to.as_deref() {
+        None => Ok(None),
+        Some(to) => Jid::parse(to).map(Some),
+    };
+    let (Some(class), Ok(to)) = (class, &to) else {
+        let fault = if to.is_err() { Condition::JidMalformed } else { Condition::BadRequest };
+        refuse(ctx, scratch, kind, fault);
+        return Ok(());
+    };
+    let (bare, _) = jid::split_resource(&scratch.from);
+    // RFC 6121 section 8.1.1.1: a message to nobody is to oneself.
+    let to = match (to, kind) {
+        (Some(to), _) => to.as_str(),
+        (None, Kind::Message) => bare,
+        (None, _) => "",
+    };
+    write_head(&mut scratch.head, kind, class, &scratch.from, &scratch.reference, element, scope);
+    scratch.content.clear();
+    let mut traits = Traits::NONE;
+    let mut id = MessageId(0);
+    if kind == Kind::Message {
+        traits = copy_message(&mut scratch.content, ctx, class, element);
+        if traits.has(Traits::STORABLE) {
+            id = ctx.core.next_id(ctx.now);
+            write_stanza_id(&mut scratch.content, jid::split_resource(to).0, id);
+        }
+        ctx.core.counters.messages_received += 1;
+    } else {
+        scratch.content.extend_from_slice(element.content());
+    }
+    let Scratch { from, reference, head, content, element: whole } = scratch;
+    let stanza = Stanza { kind, class, traits, id, from, to, reference, head, content };
+    send(ctx, key, stanza, number, whole);
+    Ok(())
+}
+
+/// Everything is known: hooks, the journal, the way.
+fn send(
+    ctx: &mut Ctx<'_>,
+    key: SessionKey,
+    mut stanza: Stanza<'_>,
+    number: Option<u32>,
+    whole: &mut Vec<u8>,
+) {
+    if stanza.kind == Kind::Iq && stanza.reference.is_empty() {
+        return ctx.bounce(&stanza, Condition::BadRequest);
+    }
+    if stanza.kind == Kind::Presence {
+        dispatch::presence(ctx, key, &stanza);
+        return;
+    }
+    match dispatch::ask(ctx, Phase::Outgoing, key, &stanza) {
+        Verdict::Pass => {}
+        Verdict::Consumed => return,
+        Verdict::Bounce(error) => return ctx.bounce(&stanza, error),
+    }
+    if stanza.kind == Kind::Iq && is_own(&stanza) {
+        if let Some(account) = ctx.session(key).map(|session| session.account) {
+            if !stanza.class.is_answer() {
+                serve::account(ctx, account, Some(key), &stanza);
+            }
+        }
+        return;
+    }
+    if let (Some(number), true) = (number, stanza.traits.has(Traits::STORABLE)) {
+        journal(ctx, key, &mut stanza, number, whole);
+    }
+    route::route(ctx, Some(key), &stanza);
+}
+
+/// Whether an iq is for the sender's own account: no `to`, or the own bare JID.
+fn is_own(stanza: &Stanza<'_>) -> bool {
+    stanza.to.is_empty() || jid::split_resource(stanza.from).0 == stanza.to
+}
+
+/// P1: the sender's `h` waits until the message is durable or settled.
+fn journal(
+    ctx: &mut Ctx<'_>,
+    key: SessionKey,
+    stanza: &mut Stanza<'_>,
+    number: u32,
+    whole: &mut Vec<u8>,
+) {
+    let Some(session) = ctx.core.sessions.get_mut(key) else { return };
+    let Some(management) = session.management.as_deref_mut() else { return };
+    let (bare, _) = jid::split_resource(stanza.to);
+    if !ctx.core.policy.domains.iter().any(|domain| jid::split_local(bare).1 == domain) {
+        return;
+    }
+    management.pending.push_back((number, false));
+    let stream = management.id;
+    stanza.traits = stanza.traits.with(Traits::JOURNALED);
+    whole.clear();
+    stanza.write(stanza.to, whole);
+    let id = stanza.id;
+    ctx.ask(Waiter::Journaled { session: key, number }, |ops| Op::Journal {
+        id,
+        owner: ops.keep(bare.as_bytes()),
+        octets: ops.keep(whole),
+        stream,
+        handled: number,
+    });
+}
+
+/// Answers a stanza whose address or type cannot be used.
+fn refuse(ctx: &mut Ctx<'_>, scratch: &Scratch, kind: Kind, condition: Condition) {
+    let stanza = Stanza {
+        kind,
+        class: Type::Set,
+        traits: Traits::NONE,
+        id: MessageId(0),
+        from: &scratch.from,
+        to: "",
+        reference: &scratch.reference,
+        head: b"",
+        content: b"",
+    };
+    ctx.bounce(&stanza, condition);
+}
+
+/// The attributes that mean something to the server.
+#[derive(Default)]
+struct Attributes<'a> {
+    to: Option<Cow<'a, str>>,
+    from: Option<Cow<'a, str>>,
+    class: Option<Cow<'a, str>>,
+    /// Raw octets and their quote.
+    id: Option<(&'a [u8], u8)>,
+}
+
+impl<'a> Attributes<'a> {
+    fn read(element: Element<'a>) -> Self {
+        let mut found = Self::default();
+        for attr in element.attrs() {
+            match attr.name {
+                "to" => found.to = Some(attr.value()),
+                "from" => found.from = Some(attr.value()),
+                "type" => found.class = Some(attr.value()),
+                "id" => found.id = Some((attr.raw, attr.quote)),
+                _ => {}
+            }
+        }
+        found
+    }
+}
+
+/// RFC 6120 section 8.1.2.1: the full or the bare JID of the session.
+fn is_from(from: &str, own: &str) -> bool {
+    let (bare, _) = jid::split_resource(own);
+    if from == own || from == bare {
+        return true;
+    }
+    Jid::parse(from).is_ok_and(|from| from.as_str() == own || from.as_str() == bare)
+}
+
+/// The start tag, written anew: our `from`, then what the client wrote, then what its content
+/// needs declared.
+fn write_head(
+    head: &mut Vec<u8>,
+    kind: Kind,
+    class: Type,
+    from: &str,
+    reference: &[u8],
+    element: Element<'_>,
+    scope: &StreamScope,
+) {
+    head.clear();
+    crate::xmpp::stanza::write_head(head, kind, class, from, reference);
+    let mut has_lang = false;
+    for attr in element.attrs() {
+        match attr.name {
+            "to" | "from" | "id" | "type" | "xmlns" => continue,
+            "xml:lang" => has_lang = true,
+            _ => {}
+        }
+        write_raw(head, attr.name, attr.raw, attr.quote);
+    }
+    for (prefix, namespace) in element.inherited() {
+        head.extend_from_slice(b" xmlns:");
+        head.extend_from_slice(prefix.as_bytes());
+        head.extend_from_slice(b"='");
+        writer::escape_attr(head, namespace);
+        head.push(b'\'');
+    }
+    if let (false, Some(lang)) = (has_lang, scope.lang()) {
+        head.extend_from_slice(b" xml:lang='");
+        writer::escape_attr(head, lang);
+        head.push(b'\'');
+    }
+}
+
+/// An attribute as it was received: the octets were checked and fit their quotes.
+fn write_raw(out: &mut Vec<u8>, name: &str, raw: &[u8], quote: u8) {
+    out.push(b' ');
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(&[b'=', quote]);
+    out.extend_from_slice(raw);
+    out.push(quote);
+}
+
+/// Copies a message's content without the children that only the server may write, and finds out
+/// what the others ask for.
+fn copy_message(
+    out: &mut Vec<u8>,
+    ctx: &Ctx<'_>,
+    class: Type,
+    element: Element<'_>,
+) -> Traits {
+    let content = element.content();
+    let mut copied = 0;
+    let mut seen = Seen::default();
+    for child in element.children() {
+        if is_ours(ctx, child) {
+            out.extend_from_slice(&content[copied..child.start]);
+            copied = child.start + child.octets.len();
+        } else {
+            seen.note(child);
+        }
+    }
+    out.extend_from_slice(&content[copied..]);
+    seen.traits(class)
+}
+
+/// `stanza-id` in the name of somebody we speak for (XEP-0359 section 5; SECURITY class 29).
+fn is_ours(ctx: &Ctx<'_>, child: Child<'_>) -> bool {
+    if child.local != "stanza-id" || child.namespace != ns::SID {
+        return false;
+    }
+    let Some(by) = child.attr("by") else { return true };
+    match Jid::parse(&by) {
+        Ok(by) => ctx.serves(by.domain()),
+        Err(_) => true,
+    }
+}
+
+/// What the children of a message are.
+#[derive(Default)]
+struct Seen {
+    body: bool,
+    chat_state: bool,
+    other: bool,
+    no_store: bool,
+    store: bool,
+    no_copy: bool,
+    copyable: bool,
+}
+
+impl Seen {
+    fn note(&mut self, child: Child<'_>) {
+        match (child.namespace, child.local) {
+            (ns::CLIENT, "body") => self.body = true,
+            (ns::CLIENT, "thread") => {}
+            (ns::HINTS, "no-store" | "no-permanent-store") => self.no_store = true,
+            (ns::HINTS, "store") => self.store = true,
+            (ns::HINTS, "no-copy") => self.no_copy = true,
+            (ns::CARBONS, "private") => self.no_copy = true,
+            (ns::CHATSTATES, _) => self.chat_state = true,
+            (ns::RECEIPTS, _) | (ns::MARKERS, _) => {
+                self.copyable = true;
+                self.other = true;
+            }
+            _ => self.other = true,
+        }
+    }
+
+    /// XEP-0160 section 3, XEP-0334, XEP-0280 section 6.1, XEP-0352.
+    fn traits(&self, class: Type) -> Traits {
+        let mut traits = Traits::NONE;
+        let kept = match class {
+            Type::Normal => self.body || self.other || !self.chat_state,
+            Type::Chat => self.body || self.other,
+            _ => false,
+        };
+        let kept = kept || (self.store && matches!(class, Type::Normal | Type::Chat));
+        if kept && !self.no_store {
+            traits = traits.with(Traits::STORABLE);
+        }
+        let copyable = match class {
+            Type::Chat => true,
+            Type::Normal => self.body || self.copyable,
+            _ => false,
+        };
+        if copyable && !self.no_copy {
+            traits = traits.with(Traits::COPYABLE);
+        }
+        if self.no_copy {
+            traits = traits.with(Traits::NO_COPY);
+        }
+        if self.chat_state && !self.body && !self.other && class != Type::Error {
+            traits = traits.with(Traits::MAY_WAIT);
+        }
+        traits
+    }
+}
+
+/// XEP-0359: the name under which the recipient's account knows the message.
+fn write_stanza_id(out: &mut Vec<u8>, by: &str, id: MessageId) {
+    out.extend_from_slice(b"<stanza-id xmlns='urn:xmpp:sid:0' by='");
+    writer::escape_attr(out, by);
+    out.extend_from_slice(b"' id='");
+    let mut digits = [0; 16];
+    for (at, digit) in digits.iter_mut().enumerate() {
+        let nibble = (id.0 >> (60 - 4 * at)) as usize & 0xf;
+        *digit = b"0123456789abcdef"[nibble];
+    }
+    out.extend_from_slice(&digits);
+    out.extend_from_slice(b"'/>");
+}

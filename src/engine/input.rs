@@ -1,0 +1,78 @@
+//! What goes into a shard.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::links::Released;
+use crate::session::effects::LinkKey;
+use crate::session::ctx::Revival;
+use crate::session::parcel::Batch;
+use crate::session::policy::Policy;
+use crate::store::{Reply, ShardId, StreamId, Ticket, Unsettled};
+
+/// Where a link came from.
+#[derive(Clone, Copy, Debug)]
+pub struct Origin {
+    pub peer: SocketAddr,
+    pub entry: Entry,
+}
+
+/// How a listener's links begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// In clear, with STARTTLS offered (RFC 6120 section 5).
+    Clear,
+    /// With a TLS handshake (XEP-0368). `Input::Secured` comes before the first octets.
+    DirectTls,
+}
+
+/// What the engine learns from a finished handshake.
+#[derive(Clone, Debug, Default)]
+pub struct Secured {
+    /// `tls-exporter` channel binding (RFC 9266), TLS 1.3 only.
+    pub exporter: Option<[u8; 32]>,
+    /// `tls-server-end-point` channel binding (RFC 5929): the hash of our certificate.
+    pub end_point: Option<Box<[u8]>>,
+    /// Name for the log, such as `TLSv1.3`.
+    pub version: &'static str,
+}
+
+/// Everything that can happen to a shard.
+pub enum Input<'a> {
+    /// A link was accepted under this key.
+    Opened { link: LinkKey, origin: Origin },
+    /// A link came from another shard, with what `Shard::release` gave there.
+    Adopted { link: LinkKey, origin: Origin, stream: Box<Released> },
+    /// The peer sent these octets (decrypted).
+    Bytes { link: LinkKey, bytes: &'a [u8] },
+    /// The handshake that `LinkEffect::StartTls` or [`Entry::DirectTls`] asked for is done.
+    Secured { link: LinkKey, secured: Secured },
+    /// The socket took everything that was due after it had refused some.
+    Drained { link: LinkKey },
+    /// The link is gone. Comes exactly once for each link that was not handed off.
+    Closed { link: LinkKey },
+    /// What another shard posted in one turn.
+    Mail { from: ShardId, batch: &'a mut Batch },
+    /// Storage answered.
+    Stored { ticket: Ticket, reply: Reply },
+    /// The server's own wishes.
+    Command(Command),
+}
+
+/// What the server asks of a shard.
+pub enum Command {
+    /// Take up new limits and texts.
+    Reload(Arc<Policy>),
+    /// Say goodbye to everybody: flush acknowledgements, write resumable sessions down, close with
+    /// `system-shutdown`. The shard is done when `Shard::is_empty`.
+    Stop,
+    /// End all sessions of an account (it was deleted or its password changed).
+    Kick { account: Box<str>, condition: &'static str },
+    /// A message that recovery found unsettled: route it again, to the offline store.
+    Recover(Unsettled),
+    /// A session that shutdown wrote down ([`crate::store::Kind::Session`]).
+    /// Comes before any [`Command::Recover`].
+    Revive(Revival),
+    /// What a resumption of a session lost in a crash is told.
+    Handled { stream: StreamId, handled: u32 },
+}

@@ -1,0 +1,114 @@
+//! The links of one shard and what each carries.
+//!
+//! An idle bound link is one slot here: no parser, no buffer. Unread octets and the scanner that
+//! is in the middle of them are there only while an element is incomplete or reading is paused.
+
+use crate::base::slab::Mirror;
+use crate::base::time::Moment;
+use crate::session::effects::{LinkKey, LinkTag};
+use crate::session::queue::Queue;
+use crate::session::session::SessionKey;
+use crate::stream::c2s::Negotiation;
+use crate::xmpp::xml::{Scanner, StreamScope};
+
+/// What the engine knows of a socket.
+pub struct Link {
+    pub stream: Stream,
+    pub scope: StreamScope,
+    pub unread: Option<Box<Unread>>,
+    /// When octets last came.
+    pub heard: Moment,
+    pub reading: Reading,
+}
+
+/// Whether octets are taken from a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reading {
+    On,
+    /// Until storage answered.
+    Waiting,
+    /// Until the peer took what it is owed.
+    Paused,
+    /// Nothing more is read: the link is about to close, change hands or begin TLS.
+    Off,
+}
+
+/// Octets that were received and not taken.
+pub struct Unread {
+    pub octets: Vec<u8>,
+    /// In the middle of the first element, unless it did not begin.
+    pub scanner: Option<Box<Scanner>>,
+}
+
+/// What a link carries (guide, idea 3: link < stream < session).
+pub enum Stream {
+    /// Up to the bound resource.
+    Login(Box<Login>),
+    /// The session has the queue.
+    Bound(SessionKey),
+    /// What is left to be said.
+    Closing(Box<Queue>),
+}
+
+/// A stream that is not bound.
+pub struct Login {
+    pub negotiation: Negotiation,
+    pub queue: Queue,
+    /// The records of the account, read once, before SASL needed them.
+    pub head: Option<Box<crate::store::Head>>,
+    /// Whether SASL succeeded: the bounds of an authenticated peer hold.
+    pub authenticated: bool,
+    /// When the link was opened.
+    pub opened: Moment,
+}
+
+/// What a link takes along when it moves to its home shard. Opaque outside the engine.
+pub struct Released {
+    pub(super) login: Box<Login>,
+    pub(super) unread: Option<Box<Unread>>,
+    pub(super) scope: StreamScope,
+}
+
+/// All links, under the keys of the reactor's sockets.
+pub type Links = Mirror<LinkTag, Link>;
+
+impl Link {
+    /// A link just accepted.
+    pub fn new(negotiation: Negotiation, now: Moment) -> Self {
+        let login = Login {
+            negotiation,
+            queue: Queue::default(),
+            head: None,
+            authenticated: false,
+            opened: now,
+        };
+        Self {
+            stream: Stream::Login(Box::new(login)),
+            scope: StreamScope::closed(),
+            unread: None,
+            heard: now,
+            reading: Reading::On,
+        }
+    }
+
+    /// Its session, once bound.
+    pub const fn session(&self) -> Option<SessionKey> {
+        match self.stream {
+            Stream::Bound(session) => Some(session),
+            _ => None,
+        }
+    }
+
+    /// Its login, until bound.
+    pub fn login(&mut self) -> Option<&mut Login> {
+        match &mut self.stream {
+            Stream::Login(login) => Some(login),
+            _ => None,
+        }
+    }
+}
+
+/// A link of a shard, by key.
+pub fn login_of(links: &mut Links, key: LinkKey) -> Option<&mut Login> {
+    links.get_mut(key)?.login()
+}

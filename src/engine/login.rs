@@ -1,0 +1,526 @@
+//! From an accepted link to a bound session: the negotiation, fed with what only the engine knows.
+//!
+//! A login costs one storage read, asked for when SASL names the account. After authentication
+//! the link moves to the account's home shard, once, and takes the records along.
+
+use super::input::{Origin, Secured};
+use super::lifecycle;
+use super::links::{Link, Login, Reading, Released, Stream, Unread, login_of};
+use super::shard::{Shard, install};
+use crate::base::event::Event;
+use crate::base::time::Now;
+use crate::features::management;
+use crate::session::account::{AccountKey, State};
+use crate::session::ctx::{Core, Ctx, Due, Waiter};
+use crate::session::effects::{Effects, LinkEffect, LinkKey};
+use crate::session::queue::Queue;
+use crate::session::session::Flags;
+use crate::store::{Head, Op, Reply, StreamId};
+use crate::stream::c2s::{Bindings, Negotiation, Offer, Step};
+use crate::xmpp::error::{Condition, StreamError};
+use crate::xmpp::jid::{self, BareJid};
+use crate::xmpp::stanza::{Draft, Kind, Type};
+use crate::xmpp::xml::{Element, Header, StreamScope};
+
+/// What a negotiation may need for one step.
+struct Tokens {
+    stream_id: String,
+    nonce: String,
+}
+
+impl Tokens {
+    fn new(core: &mut Core) -> Self {
+        Self { stream_id: core.token(), nonce: core.token() }
+    }
+
+    fn offer<'a>(&'a self, core: &'a Core) -> Offer<'a> {
+        let policy = &core.policy;
+        Offer {
+            domains: &policy.domains,
+            require_tls: policy.require_tls,
+            offer_tls: policy.offer_tls,
+            secret: &policy.secret,
+            limits: &policy.limits,
+            stream_id: &self.stream_id,
+            nonce: &self.nonce,
+            caps: None,
+        }
+    }
+}
+
+/// A link was accepted.
+pub fn opened(shard: &mut Shard, key: LinkKey, origin: Origin, now: Now, fx: &mut Effects) {
+    if shard.stopping {
+        return fx.link(key, LinkEffect::Abort);
+    }
+    let negotiation = Negotiation::new(origin.entry == super::Entry::DirectTls);
+    shard.links.place(key, Link::new(negotiation, now.mono));
+    let at = now.mono.after(shard.core.policy.limits.login_timeout);
+    shard.core.wheel.set(at, Due::Link(key));
+}
+
+/// A link came from the shard that accepted it.
+pub fn adopted(
+    shard: &mut Shard,
+    key: LinkKey,
+    released: Box<Released>,
+    now: Now,
+    fx: &mut Effects,
+) {
+    let Released { login, unread, scope } = *released;
+    let opened = login.opened;
+    let mut link = Link::new(Negotiation::new(false), now.mono);
+    link.stream = Stream::Login(login);
+    link.scope = scope;
+    shard.links.place(key, link);
+    let at = opened.after(shard.core.policy.limits.login_timeout);
+    shard.core.wheel.set(at, Due::Link(key));
+    admit(shard, key, now, fx);
+    if !shard.output(key).is_empty() {
+        fx.link(key, LinkEffect::Flush);
+    }
+    if let Some(unread) = unread {
+        shard.resume_scan(key, unread, now, fx);
+    }
+}
+
+/// The handshake is done.
+pub fn secured(shard: &mut Shard, key: LinkKey, secured: Secured) {
+    let Some(link) = shard.links.get_mut(key) else { return };
+    link.scope = StreamScope::closed();
+    link.reading = Reading::On;
+    let Some(login) = link.login() else { return };
+    login.negotiation.secured(Bindings {
+        exporter: secured.exporter,
+        end_point: secured.end_point,
+    });
+}
+
+/// The client's header came.
+pub fn header(
+    shard: &mut Shard,
+    key: LinkKey,
+    header: &Header<'_>,
+    now: Now,
+    fx: &mut Effects,
+) {
+    let tokens = Tokens::new(&mut shard.core);
+    let Some(login) = login_of(&mut shard.links, key) else { return };
+    let offer = tokens.offer(&shard.core);
+    let mut out = Vec::new();
+    let result = login.negotiation.header(header, &offer, &mut out);
+    login.queue.append(&mut shard.core.pool, |queue| queue.extend_from_slice(&out));
+    fx.link(key, LinkEffect::Flush);
+    if let Err(error) = result {
+        shard.fail(key, error, now, fx);
+    }
+}
+
+/// An element of a stream that is not bound.
+pub fn element(
+    shard: &mut Shard,
+    key: LinkKey,
+    element: Element<'_>,
+    now: Now,
+    fx: &mut Effects,
+) {
+    let tokens = Tokens::new(&mut shard.core);
+    let Some(login) = login_of(&mut shard.links, key) else { return };
+    let offer = tokens.offer(&shard.core);
+    let mut out = Vec::new();
+    let result = login.negotiation.element(element, &offer, &mut out);
+    proceed(shard, key, result, &out, now, fx);
+}
+
+/// The account's records came, or there is no such account: the negotiation cannot tell.
+pub fn keys(shard: &mut Shard, key: LinkKey, reply: Reply, now: Now, fx: &mut Effects) {
+    let tokens = Tokens::new(&mut shard.core);
+    let Some(login) = login_of(&mut shard.links, key) else { return };
+    let offer = tokens.offer(&shard.core);
+    let mut out = Vec::new();
+    let result = match reply {
+        Reply::Head(head) => {
+            let result =
+                login.negotiation.keys(head.credentials.as_deref(), &offer, &mut out);
+            login.head = Some(head);
+            result
+        }
+        _ => login.negotiation.unavailable(&mut out),
+    };
+    go_on(shard, key, result, &out, now, fx);
+}
+
+/// A password was hashed.
+pub fn hashed(shard: &mut Shard, key: LinkKey, reply: Reply, now: Now, fx: &mut Effects) {
+    let Some(login) = login_of(&mut shard.links, key) else { return };
+    let mut out = Vec::new();
+    let result = match &reply {
+        Reply::Hashed(hash) => login.negotiation.hashed(hash, &mut out),
+        _ => login.negotiation.unavailable(&mut out),
+    };
+    go_on(shard, key, result, &out, now, fx);
+}
+
+/// As [`proceed`], after reading had to wait.
+fn go_on(
+    shard: &mut Shard,
+    key: LinkKey,
+    result: Result<Step, StreamError>,
+    out: &[u8],
+    now: Now,
+    fx: &mut Effects,
+) {
+    if let Some(link) = shard.links.get_mut(key) {
+        link.reading = Reading::On;
+        fx.link(key, LinkEffect::Resume);
+    }
+    proceed(shard, key, result, out, now, fx);
+    let Some(link) = shard.links.get_mut(key) else { return };
+    if link.reading != Reading::On {
+        return;
+    }
+    if let Some(unread) = link.unread.take() {
+        shard.resume_scan(key, unread, now, fx);
+    }
+}
+
+/// Says what the negotiation said and does what it asks for.
+fn proceed(
+    shard: &mut Shard,
+    key: LinkKey,
+    result: Result<Step, StreamError>,
+    out: &[u8],
+    now: Now,
+    fx: &mut Effects,
+) {
+    let Some(link) = shard.links.get_mut(key) else { return };
+    let Some(login) = link.login() else { return };
+    if !out.is_empty() {
+        login.queue.append(&mut shard.core.pool, |queue| queue.extend_from_slice(out));
+        fx.link(key, LinkEffect::Flush);
+    }
+    let step = match result {
+        Ok(step) => step,
+        Err(error) => return shard.fail(key, error, now, fx),
+    };
+    match step {
+        Step::Continue => {}
+        Step::Failed { mechanism, account } => {
+            let account = account.map_or_else(|| "".into(), |jid| jid.as_str().into());
+            fx.events.push(Event::LoginFailed { account, mechanism });
+        }
+        Step::StartTls => {
+            link.reading = Reading::Off;
+            link.scope = StreamScope::closed();
+            fx.link(key, LinkEffect::StartTls);
+        }
+        Step::LoadKeys(account) => {
+            wait(shard, key, fx);
+            let mut ctx = Ctx { core: &mut shard.core, fx, now };
+            ctx.ask(Waiter::Login(key), |ops| Op::Head {
+                owner: ops.keep(account.as_str().as_bytes()),
+            });
+        }
+        Step::Hash(job) => {
+            wait(shard, key, fx);
+            let mut ctx = Ctx { core: &mut shard.core, fx, now };
+            ctx.ask(Waiter::Hash(key), |ops| Op::Hash {
+                hash: job.hash,
+                password: ops.keep(job.password.as_bytes()),
+                salt: ops.keep(&job.salt),
+                iterations: job.iterations,
+            });
+        }
+        Step::Authenticated(account) => authenticated(shard, key, &account, now, fx),
+        Step::Bind { reference, resource } => {
+            bind(shard, key, &reference, resource, now, fx);
+        }
+        Step::Resume { previd, handled } => resume(shard, key, &previd, handled, now, fx),
+    }
+}
+
+fn wait(shard: &mut Shard, key: LinkKey, fx: &mut Effects) {
+    if let Some(link) = shard.links.get_mut(key) {
+        link.reading = Reading::Waiting;
+        fx.link(key, LinkEffect::Pause);
+    }
+}
+
+/// SASL succeeded: the stream restarts, at the home of the account.
+fn authenticated(
+    shard: &mut Shard,
+    key: LinkKey,
+    account: &BareJid,
+    now: Now,
+    fx: &mut Effects,
+) {
+    let Some(link) = shard.links.get_mut(key) else { return };
+    link.scope = StreamScope::closed();
+    if let Some(login) = link.login() {
+        login.authenticated = true;
+    }
+    let home = shard.core.home(account.as_str());
+    if home == shard.core.shard {
+        return admit(shard, key, now, fx);
+    }
+    if let Some(link) = shard.links.get_mut(key) {
+        link.reading = Reading::Off;
+    }
+    fx.link(key, LinkEffect::HandOff(home));
+}
+
+/// The account of an authenticated link is resident from here on.
+fn admit(shard: &mut Shard, key: LinkKey, now: Now, fx: &mut Effects) {
+    let Some(login) = login_of(&mut shard.links, key) else { return };
+    let Some(account) = login.negotiation.account().map(|jid| jid.as_str().to_owned()) else {
+        return;
+    };
+    let head = login.head.take().unwrap_or_default();
+    let mut ctx = Ctx { core: &mut shard.core, fx, now };
+    admit_account(&mut ctx, &account, head);
+}
+
+/// Makes an account resident, with these records unless newer ones are in memory.
+pub fn admit_account(ctx: &mut Ctx<'_>, account: &str, head: Box<Head>) -> AccountKey {
+    let now = ctx.now.mono;
+    let idle = ctx.policy.limits.account_idle_timeout;
+    let Some(found) = ctx.accounts.find(account) else {
+        let fresh = ctx.core.accounts.insert(account, State::Resident, now);
+        install(ctx, fresh, &head);
+        ctx.core.wheel.set(now.after(idle), Due::Account(fresh));
+        return fresh;
+    };
+    if let Some(entry) = ctx.core.accounts.get_mut(found) {
+        entry.used = now;
+    }
+    loaded(ctx, found, Reply::Head(head));
+    found
+}
+
+/// The records of a loading account came.
+pub fn loaded(ctx: &mut Ctx<'_>, key: AccountKey, reply: Reply) {
+    if ctx.accounts.get(key).is_none_or(|account| account.is_resident()) {
+        return;
+    }
+    match reply {
+        Reply::Head(head) => {
+            install(ctx, key, &head);
+            super::deliver::loaded(ctx, key, head.credentials.is_some());
+        }
+        _ => super::deliver::load_failed(ctx, key),
+    }
+}
+
+/// RFC 6120 section 7: the resource becomes a session.
+fn bind(
+    shard: &mut Shard,
+    key: LinkKey,
+    reference: &[u8],
+    resource: Option<String>,
+    now: Now,
+    fx: &mut Effects,
+) {
+    let resource = resource.unwrap_or_else(|| shard.core.token());
+    let Some((account, queue)) = take_queue(shard, key) else { return };
+    let mut ctx = Ctx { core: &mut shard.core, fx, now };
+    let Some(found) = ctx.accounts.find(&account) else {
+        give_queue(shard, key, queue);
+        return shard.fail(key, StreamError::NotAuthorized, now, fx);
+    };
+    match lifecycle::bind(&mut ctx, found, key, &resource, queue) {
+        Ok(session) => {
+            let full = ctx.session(session).map(|s| s.jid.clone()).unwrap_or_default();
+            let result = Draft::new(Kind::Iq, Type::Result, "", "", reference)
+                .with_content(bound(&full));
+            ctx.send(session, &result.as_stanza(), "");
+            super::route::drain_local(&mut ctx);
+            if let Some(link) = shard.links.get_mut(key) {
+                link.stream = Stream::Bound(session);
+            }
+        }
+        Err(queue) => {
+            give_queue(shard, key, queue);
+            refuse_bind(shard, key, reference, fx);
+        }
+    }
+}
+
+fn bound(full: &str) -> Vec<u8> {
+    let mut payload = b"<bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'><jid>".to_vec();
+    crate::xmpp::xml::writer::escape_text(&mut payload, full);
+    payload.extend_from_slice(b"</jid></bind>");
+    payload
+}
+
+/// RFC 6120 section 7.6.2.1.
+fn refuse_bind(shard: &mut Shard, key: LinkKey, reference: &[u8], fx: &mut Effects) {
+    let mut draft = Draft::new(Kind::Iq, Type::Error, "", "", reference);
+    crate::xmpp::error::StanzaError::new(Condition::ResourceConstraint).write(draft.content());
+    let Some(login) = login_of(&mut shard.links, key) else { return };
+    login.queue.append(&mut shard.core.pool, |out| draft.as_stanza().write("", out));
+    fx.link(key, LinkEffect::Flush);
+}
+
+fn take_queue(shard: &mut Shard, key: LinkKey) -> Option<(String, Queue)> {
+    let login = login_of(&mut shard.links, key)?;
+    let account = login.negotiation.account()?.as_str().to_owned();
+    Some((account, std::mem::take(&mut login.queue)))
+}
+
+fn give_queue(shard: &mut Shard, key: LinkKey, queue: Queue) {
+    if let Some(login) = login_of(&mut shard.links, key) {
+        login.queue = queue;
+    }
+}
+
+/// XEP-0198 section 5: the session goes on, on this link.
+fn resume(
+    shard: &mut Shard,
+    key: LinkKey,
+    previd: &str,
+    handled: u32,
+    now: Now,
+    fx: &mut Effects,
+) {
+    let Some(login) = login_of(&mut shard.links, key) else { return };
+    let Some(account) = login.negotiation.account().map(|jid| jid.as_str().to_owned()) else {
+        return;
+    };
+    let stream = u128::from_str_radix(previd, 16).ok().filter(|_| previd.len() == 32);
+    let stream = stream.map(StreamId);
+    let mut ctx = Ctx { core: &mut shard.core, fx, now };
+    let found = ctx.accounts.find(&account).zip(stream);
+    let session = found.and_then(|(account, id)| lifecycle::find_stream(&ctx, account, id));
+    let Some(session) = session else {
+        let known = stream.and_then(|stream| shard.lost.get(&stream).copied());
+        return resume_failed(shard, key, known, fx);
+    };
+    if let Err(error) = management::acknowledged(&mut ctx, session, handled) {
+        return shard.fail(key, error, now, fx);
+    }
+    let Some((_, mut greeting)) = take_queue(shard, key) else { return };
+    let core = &mut shard.core;
+    let Some(entry) = core.sessions.get_mut(session) else { return };
+    let former = entry.link.replace(key);
+    entry.flags.clear(Flags::PAUSED);
+    let Some(management) = entry.management.as_deref_mut() else { return };
+    management.detached = None;
+    management.told = management.handled();
+    let mut octets = greeting.output().to_vec();
+    octets.extend_from_slice(
+        format!("<resumed xmlns='urn:xmpp:sm:3' previd='{previd}' h='{}'/>", management.told)
+            .as_bytes(),
+    );
+    greeting.discard(&mut core.pool);
+    entry.queue.replay(&mut core.pool, &octets);
+    if let Some(link) = shard.links.get_mut(key) {
+        link.stream = Stream::Bound(session);
+    }
+    fx.link(key, LinkEffect::Flush);
+    if let Some(former) = former {
+        replace_link(shard, former, fx);
+    }
+}
+
+/// The link that a resumed session had is closed with `conflict`.
+fn replace_link(shard: &mut Shard, former: LinkKey, fx: &mut Effects) {
+    let mut queue = Queue::default();
+    queue.append(&mut shard.core.pool, |out| {
+        StreamError::Conflict.write(out);
+        out.extend_from_slice(b"</stream:stream>");
+    });
+    if let Some(link) = shard.links.get_mut(former) {
+        link.close_with(queue, former, fx);
+    }
+}
+
+/// The client may bind instead. `h` as far as the journal knows it.
+fn resume_failed(shard: &mut Shard, key: LinkKey, handled: Option<u32>, fx: &mut Effects) {
+    let h = handled.map(|h| format!(" h='{h}'")).unwrap_or_default();
+    let failed = format!(
+        "<failed xmlns='urn:xmpp:sm:3'{h}><item-not-found \
+         xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></failed>"
+    );
+    let Some(login) = login_of(&mut shard.links, key) else { return };
+    login.queue.append(&mut shard.core.pool, |out| out.extend_from_slice(failed.as_bytes()));
+    fx.link(key, LinkEffect::Flush);
+}
+
+/// A link's deadline: the login took too long, or the peer is silent.
+pub fn link_due(shard: &mut Shard, key: LinkKey, now: Now, fx: &mut Effects) {
+    let limits = &shard.core.policy.limits;
+    let Some(link) = shard.links.get_mut(key) else { return };
+    let session = match &link.stream {
+        Stream::Login(login) => {
+            let at = login.opened.after(limits.login_timeout);
+            if at > now.mono {
+                return shard.core.wheel.set(at, Due::Link(key));
+            }
+            return shard.fail(key, StreamError::ConnectionTimeout, now, fx);
+        }
+        Stream::Closing(_) => return,
+        Stream::Bound(session) => *session,
+    };
+    let silence = limits.silence_timeout;
+    let quiet_at = link.heard.after(silence);
+    if quiet_at > now.mono {
+        if let Some(session) = shard.core.sessions.get_mut(session) {
+            session.flags.clear(Flags::PROBED);
+        }
+        return shard.core.wheel.set(quiet_at, Due::Link(key));
+    }
+    let Some(entry) = shard.core.sessions.get_mut(session) else { return };
+    if entry.flags.set(Flags::PROBED) {
+        let managed = entry.management.is_some();
+        shard.core.wheel.set(now.mono.after(silence), Due::Link(key));
+        let mut ctx = Ctx { core: &mut shard.core, fx, now };
+        return ask_for_life(&mut ctx, session, managed);
+    }
+    // A session that can be resumed only loses its link.
+    fx.link(key, LinkEffect::Abort);
+}
+
+/// XEP-0198 asks with `<r/>`, everybody else gets a ping (XEP-0199 section 4.1).
+fn ask_for_life(
+    ctx: &mut Ctx<'_>,
+    session: crate::session::session::SessionKey,
+    managed: bool,
+) {
+    if managed {
+        return ctx.send_nonza(session, crate::session::ctx::REQUEST);
+    }
+    let Some(entry) = ctx.session(session) else { return };
+    let full = entry.jid.to_string();
+    let (_, domain) = jid::split_local(jid::split_resource(&full).0);
+    let reference = format!(" id='{}'", ctx.now.mono.0);
+    let ping = Draft::new(Kind::Iq, Type::Get, domain, &full, reference.as_bytes())
+        .with_content(b"<ping xmlns='urn:xmpp:ping'/>".to_vec());
+    ctx.send(session, &ping.as_stanza(), &full);
+}
+
+impl Login {
+    /// The stream error and the end of the stream, with a header before it if we sent none
+    /// (RFC 6120 section 4.9.1.2).
+    pub(super) fn last_words(&mut self, core: &mut Core, error: StreamError) -> Queue {
+        let mut queue = std::mem::take(&mut self.queue);
+        let tokens = Tokens::new(core);
+        let mut header = Vec::new();
+        if !self.negotiation.has_header() {
+            self.negotiation.write_header(&tokens.offer(core), &mut header);
+        }
+        queue.append(&mut core.pool, |out| {
+            out.extend_from_slice(&header);
+            error.write(out);
+            out.extend_from_slice(b"</stream:stream>");
+        });
+        queue
+    }
+}
+
+impl Unread {
+    /// Whether nothing was received beyond what was taken.
+    pub fn is_empty(&self) -> bool {
+        self.octets.is_empty()
+    }
+}
+

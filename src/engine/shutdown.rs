@@ -1,0 +1,102 @@
+//! SIGTERM: everybody is told, nothing acknowledged is lost, and sessions that can be resumed are
+//! written down for the next process (P7).
+
+use super::lifecycle::{self, Farewell};
+use super::login;
+use super::links::Stream;
+use super::shard::Shard;
+use crate::base::time::Now;
+use crate::features::management;
+use crate::session::ctx::{Ctx, Revival, Waiter};
+use crate::session::effects::{Effects, LinkKey};
+use crate::session::record;
+use crate::session::session::SessionKey;
+use crate::store::{Change, Head, Kind, Op, Require};
+use crate::xmpp::error::StreamError;
+
+/// Says goodbye to everybody.
+pub fn stop(shard: &mut Shard, now: Now, fx: &mut Effects) {
+    shard.stopping = true;
+    let sessions: Vec<SessionKey> = shard.core.sessions.iter().map(|(key, _)| key).collect();
+    let mut ctx = Ctx { core: &mut shard.core, fx, now };
+    for key in sessions {
+        if ctx.session(key).is_some_and(|session| session.is_resumable()) {
+            write_down(&mut ctx, key);
+        } else {
+            lifecycle::end(&mut ctx, key, Farewell::Error(StreamError::SystemShutdown));
+        }
+    }
+    let logins: Vec<LinkKey> = shard
+        .links
+        .iter()
+        .filter(|(_, link)| matches!(link.stream, Stream::Login(_)))
+        .map(|(key, _)| key)
+        .collect();
+    for key in logins {
+        shard.fail(key, StreamError::SystemShutdown, now, fx);
+    }
+}
+
+/// Puts a session on record and lets go of it without a word to its contacts: it comes back.
+fn write_down(ctx: &mut Ctx<'_>, key: SessionKey) {
+    management::acknowledge(ctx, key);
+    let Some(mut session) = ctx.core.sessions.remove(key) else { return };
+    let Some(account) = ctx.core.accounts.get_mut(session.account) else { return };
+    account.sessions.retain(|other| *other != key);
+    account.draining.take_if(|draining| draining.session == key);
+    let jid = account.jid.clone();
+    if let Some((stream, written)) = record::encode(&session) {
+        ctx.tell(|ops| {
+            let owner = ops.keep(jid.as_bytes());
+            let row = ops.keep(&stream.0.to_be_bytes());
+            let value = ops.keep(&written);
+            let put = Change::Put { owner, kind: Kind::Session, key: row, value };
+            Op::Write { require: Require::Nothing, changes: vec![put] }
+        });
+    }
+    let Some(link) = session.link.take() else {
+        return session.queue.discard(&mut ctx.core.pool);
+    };
+    session.queue.append(&mut ctx.core.pool, |out| {
+        StreamError::SystemShutdown.write(out);
+        out.extend_from_slice(b"</stream:stream>");
+    });
+    ctx.core.orphans.push((link, std::mem::take(&mut session.queue)));
+}
+
+/// Begins to take up a session that the former process wrote down: its account comes first.
+pub fn revive(ctx: &mut Ctx<'_>, revival: Revival) {
+    let owner = revival.owner.clone();
+    ctx.ask(Waiter::Revive(Box::new(revival)), |ops| Op::Head {
+        owner: ops.keep(owner.as_bytes()),
+    });
+}
+
+/// The account of a written session is known. The row goes: from here on the session is in memory,
+/// and what was promised of its messages is in the journal.
+pub fn revived(ctx: &mut Ctx<'_>, revival: &Revival, head: Box<Head>) {
+    let Revival { owner, stream, record: written } = revival;
+    ctx.tell(|ops| {
+        let owner = ops.keep(owner.as_bytes());
+        let delete = Change::Delete { owner, kind: Kind::Session, key: ops.keep(&stream.0.to_be_bytes()) };
+        Op::Write { require: Require::Nothing, changes: vec![delete] }
+    });
+    if head.credentials.is_none() {
+        return;
+    }
+    let account = login::admit_account(ctx, owner, head);
+    let Some(session) = record::decode(written, account, owner, *stream, &mut ctx.core.pool) else {
+        return;
+    };
+    let taken = ctx.sessions_of(account).into_iter().any(|key| {
+        ctx.session(key).is_some_and(|other| other.resource == session.resource)
+    });
+    if taken {
+        return;
+    }
+    let key = ctx.core.sessions.insert(session);
+    if let Some(entry) = ctx.core.accounts.get_mut(account) {
+        entry.sessions.push(key);
+    }
+    lifecycle::detach(ctx, key);
+}

@@ -1,0 +1,443 @@
+//! The state that a shard owns, and the one view of it that features get.
+
+use std::collections::HashMap;
+use std::hash::Hasher;
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+
+use foldhash::quality::FixedState;
+use rand_chacha::ChaCha20Rng;
+use rand_chacha::rand_core::{RngCore, SeedableRng};
+use siphasher::sip::SipHasher13;
+use smallvec::SmallVec;
+
+use super::account::{Account, AccountKey, Accounts};
+use super::effects::{Effects, LinkEffect, LinkKey};
+use super::parcel::Batch;
+use super::policy::Policy;
+use super::queue::Queue;
+use super::session::{Flags, Session, SessionKey, SessionTag};
+use crate::base::event::Event;
+use crate::base::pool::Pool;
+use crate::base::slab::Slab;
+use crate::base::time::{Moment, Now};
+use crate::base::wheel::Wheel;
+use crate::store::{MessageId, Op, Ops, Reply, ShardId, StreamId, Ticket, TicketTag};
+use crate::xmpp::error::StanzaError;
+use crate::xmpp::ns;
+use crate::xmpp::stanza::{Draft, Kind, Stanza, Type};
+use crate::xmpp::xml::Tree;
+
+/// Everything of a shard but its links.
+pub struct Core {
+    pub shard: ShardId,
+    pub shards: u16,
+    pub policy: Arc<Policy>,
+    pub accounts: Accounts,
+    pub sessions: Slab<SessionTag, Session>,
+    pub pool: Pool,
+    pub wheel: Wheel<Due>,
+    pub counters: Counters,
+    /// Who waits for storage.
+    pub waiters: Slab<TicketTag, Waiter>,
+    /// Stanzas for accounts of this shard, delivered before the next stanza is taken.
+    pub local: Batch,
+    /// Sessions that are owed an unasked `<a/>`.
+    pub acks_due: Vec<SessionKey>,
+    /// Links that lost their session, with what is left to be said on them.
+    pub orphans: Vec<(LinkKey, Queue)>,
+    /// Sessions whose queue got something in this input, to be held to their bounds.
+    pub grown: Vec<SessionKey>,
+    /// Journaled messages that went to several sessions: how many have not settled them.
+    pub copies: HashMap<MessageId, u16, FixedState>,
+    hash_key: [u8; 16],
+    rng: ChaCha20Rng,
+    last_id: u64,
+}
+
+/// What the wheel wakes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Due {
+    /// The login or the silence of a link.
+    Link(LinkKey),
+    /// The resumption time of a session.
+    Session(SessionKey),
+    /// Whether a session must be asked for an acknowledgement.
+    Ask(SessionKey),
+    /// An account that may be idle.
+    Account(AccountKey),
+    /// The unasked acknowledgements.
+    Acks,
+}
+
+/// What a shard counts.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Counters {
+    pub messages_received: u64,
+    pub messages_delivered: u64,
+    pub messages_stored: u64,
+    pub panics: u64,
+}
+
+/// What happens with a [`Reply`].
+pub enum Waiter {
+    /// A login waits for the account's records.
+    Login(LinkKey),
+    /// A login waits for a password hash.
+    Hash(LinkKey),
+    /// An account is loading.
+    Load(AccountKey),
+    /// The journal has, or will have, the inbound stanza of this number.
+    Journaled { session: SessionKey, number: u32 },
+    /// A session that was written down waits for its account's records.
+    Revive(Box<Revival>),
+    /// A page of the offline store.
+    Offline(AccountKey),
+    /// A message went, or did not go, to the offline store.
+    Stored(Box<Stored>),
+    /// A feature's own.
+    Feature { then: fn(&mut Ctx<'_>, Kept, Reply), kept: Kept },
+}
+
+/// A message on its way to the offline store, so that it can be bounced if it can't be kept.
+pub struct Stored {
+    pub account: AccountKey,
+    pub from: Box<str>,
+    pub to: Box<str>,
+    pub reference: Box<[u8]>,
+    pub id: MessageId,
+}
+
+/// A session of the former process.
+pub struct Revival {
+    pub owner: Box<str>,
+    pub stream: StreamId,
+    pub record: Box<[u8]>,
+}
+
+/// What a feature keeps while it waits for storage.
+pub enum Kept {
+    Nothing,
+    /// An iq to be answered.
+    Iq(Box<Return>),
+    /// An iq to be answered, and something to remember.
+    IqWith(Box<Return>, Box<[u8]>),
+    /// An account, to be looked up again: it may be gone.
+    Account(AccountKey),
+    /// A session, likewise.
+    Session(SessionKey),
+}
+
+/// The way back to who asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Return {
+    /// The asker's full JID.
+    pub to: Box<str>,
+    /// Who was asked; empty when the request named nobody.
+    pub from: Box<str>,
+    /// The request's ` id='…'`.
+    pub reference: Box<[u8]>,
+}
+
+/// A request that the server answers, for itself or on behalf of an account.
+pub struct Iq<'a> {
+    pub stanza: Stanza<'a>,
+    /// Of the asker, when it lives in this shard and asks for itself.
+    pub session: Option<SessionKey>,
+    /// Whose account is asked; none: the server itself.
+    pub account: Option<AccountKey>,
+    /// Whether asker and asked are the same account.
+    pub own: bool,
+    pub payload: &'a Tree,
+}
+
+impl Iq<'_> {
+    /// Whether it is a `set`.
+    pub fn is_set(&self) -> bool {
+        self.stanza.class == Type::Set
+    }
+
+    /// The way back.
+    pub fn way_back(&self) -> Return {
+        Return {
+            to: self.stanza.from.into(),
+            from: self.stanza.to.into(),
+            reference: self.stanza.reference.into(),
+        }
+    }
+}
+
+/// One input's view: the shard's state, the effects so far, the time.
+pub struct Ctx<'c> {
+    pub core: &'c mut Core,
+    pub fx: &'c mut Effects,
+    pub now: Now,
+}
+
+impl Deref for Ctx<'_> {
+    type Target = Core;
+    fn deref(&self) -> &Core {
+        self.core
+    }
+}
+
+impl DerefMut for Ctx<'_> {
+    fn deref_mut(&mut self) -> &mut Core {
+        self.core
+    }
+}
+
+/// What a [`Core`] is made of.
+pub struct Setup {
+    pub shard: ShardId,
+    pub shards: u16,
+    pub policy: Arc<Policy>,
+    /// Keys the home of a bare JID; the same for all shards of a process.
+    pub hash_key: [u8; 16],
+    /// Seeds the shard's random numbers; different for each shard.
+    pub seed: [u8; 32],
+    /// Every message id given from now on is greater.
+    pub next_id: MessageId,
+}
+
+impl Core {
+    /// An empty shard's state.
+    pub fn new(setup: Setup) -> Self {
+        let mut rng = ChaCha20Rng::from_seed(setup.seed);
+        let table_seed = rng.next_u64();
+        Self {
+            shard: setup.shard,
+            shards: setup.shards,
+            policy: setup.policy,
+            accounts: Accounts::new(table_seed),
+            sessions: Slab::new(),
+            pool: Pool::default(),
+            wheel: Wheel::new(Moment(0)),
+            counters: Counters::default(),
+            waiters: Slab::new(),
+            local: Batch::default(),
+            acks_due: Vec::new(),
+            orphans: Vec::new(),
+            grown: Vec::new(),
+            copies: HashMap::with_hasher(FixedState::with_seed(table_seed)),
+            hash_key: setup.hash_key,
+            rng,
+            last_id: setup.next_id.0,
+        }
+    }
+
+    /// The shard that owns a bare JID: a keyed hash, not a table.
+    pub fn home(&self, bare: &str) -> ShardId {
+        let mut hasher = SipHasher13::new_with_key(&self.hash_key);
+        hasher.write(bare.as_bytes());
+        ((u128::from(hasher.finish()) * u128::from(self.shards)) >> 64) as ShardId
+    }
+
+    /// Whether this shard owns a bare JID.
+    pub fn is_home(&self, bare: &str) -> bool {
+        self.shards == 1 || self.home(bare) == self.shard
+    }
+
+    /// Whether the server serves this domain.
+    pub fn serves(&self, domain: &str) -> bool {
+        self.policy.domains.iter().any(|served| served == domain)
+    }
+
+    /// 128 unguessable bits.
+    pub fn random(&mut self) -> u128 {
+        u128::from(self.rng.next_u64()) << 64 | u128::from(self.rng.next_u64())
+    }
+
+    /// 128 unguessable bits as 32 hexadecimal digits.
+    pub fn token(&mut self) -> String {
+        format!("{:032x}", self.random())
+    }
+
+    /// A fresh message id; see [`MessageId`].
+    pub fn next_id(&mut self, now: Now) -> MessageId {
+        let mine = u64::from(self.shard & 0xff) << 12;
+        let fresh = now.wall_ms << 20 | mine;
+        let next = self.last_id + 1;
+        let of_mine = next & 0xf_f000 == mine && next & 0xfff != 0;
+        self.last_id = match (fresh > self.last_id, of_mine) {
+            (true, _) => fresh,
+            (false, true) => next,
+            (false, false) => ((self.last_id >> 20) + 1) << 20 | mine,
+        };
+        MessageId(self.last_id)
+    }
+
+    /// One session settled a journaled message; whether that was the last one.
+    pub fn settled_by_all(&mut self, id: MessageId) -> bool {
+        let Some(count) = self.copies.get_mut(&id) else { return true };
+        *count -= 1;
+        if *count > 0 {
+            return false;
+        }
+        self.copies.remove(&id);
+        true
+    }
+
+    /// The session, unless the key is stale.
+    pub fn session(&self, key: SessionKey) -> Option<&Session> {
+        self.sessions.get(key)
+    }
+
+    /// The session for change, unless the key is stale.
+    pub fn session_mut(&mut self, key: SessionKey) -> Option<&mut Session> {
+        self.sessions.get_mut(key)
+    }
+
+    /// The account behind a session.
+    pub fn account_of(&self, key: SessionKey) -> Option<&Account> {
+        self.accounts.get(self.sessions.get(key)?.account)
+    }
+
+    /// The sessions of an account, as keys to walk over while they change.
+    pub fn sessions_of(&self, account: AccountKey) -> SmallVec<[SessionKey; 4]> {
+        self.accounts.get(account).map(|a| a.sessions.iter().copied().collect()).unwrap_or_default()
+    }
+}
+
+impl Ctx<'_> {
+    /// Sends a stanza to its `to`, wherever that lives. Delivery follows before the next stanza of
+    /// the same sender is taken.
+    pub fn post(&mut self, stanza: &Stanza<'_>) {
+        let bare = stanza.to.split_once('/').map_or(stanza.to, |(bare, _)| bare);
+        let home = self.home(bare);
+        if home == self.shard {
+            self.core.local.push(stanza);
+        } else {
+            self.fx.batch(home).push(stanza);
+        }
+    }
+
+    /// Sends one encoding to many bare or full JIDs: one parcel a shard.
+    pub fn broadcast<'t>(
+        &mut self,
+        stanza: &Stanza<'_>,
+        targets: impl Iterator<Item = &'t str> + Clone,
+    ) {
+        let bare = |jid: &'t str| jid.split_once('/').map_or(jid, |(bare, _)| bare);
+        for shard in 0..self.shards {
+            let core = &*self.core;
+            let mut here = targets.clone().filter(|jid| core.home(bare(jid)) == shard).peekable();
+            if here.peek().is_none() {
+                continue;
+            }
+            let here: Vec<&str> = here.collect();
+            if shard == self.shard {
+                self.core.local.push_for(stanza, here.into_iter());
+            } else {
+                self.fx.batch(shard).push_for(stanza, here.into_iter());
+            }
+        }
+    }
+
+    /// Puts a stanza into a session's queue, addressed as `to`.
+    pub fn send(&mut self, key: SessionKey, stanza: &Stanza<'_>, to: &str) {
+        let Core { sessions, pool, policy, wheel, grown, .. } = &mut *self.core;
+        let Some(session) = sessions.get_mut(key) else { return };
+        if session.queue.held_octets() > GROWN_OCTETS {
+            grown.push(key);
+        }
+        let before = session.queue.held_octets();
+        session.queue.push(pool, stanza, to);
+        let added = session.queue.held_octets().saturating_sub(before);
+        if let Some(management) = &mut session.management {
+            management.octets_since_request += added;
+            if management.octets_since_request >= policy.limits.ack_request_octets {
+                management.octets_since_request = 0;
+                session.queue.append(pool, |out| out.extend_from_slice(REQUEST));
+            } else if session.link.is_some() && session.flags.set(Flags::ASK_TIMER) {
+                wheel.set(self.now.mono.after(ASK_AFTER), Due::Ask(key));
+            }
+        }
+        if let Some(link) = session.link {
+            self.fx.link(link, LinkEffect::Flush);
+        }
+    }
+
+    /// Puts a nonza into a session's queue.
+    pub fn send_nonza(&mut self, key: SessionKey, octets: &[u8]) {
+        let Core { sessions, pool, .. } = &mut *self.core;
+        let Some(session) = sessions.get_mut(key) else { return };
+        session.queue.append(pool, |out| out.extend_from_slice(octets));
+        if let Some(link) = session.link {
+            self.fx.link(link, LinkEffect::Flush);
+        }
+    }
+
+    /// Answers a request with a result.
+    pub fn reply(&mut self, iq: &Iq<'_>, payload: impl Into<Vec<u8>>) {
+        self.reply_to(&iq.way_back(), payload);
+    }
+
+    /// Answers a request with an error.
+    pub fn refuse(&mut self, iq: &Iq<'_>, error: impl Into<StanzaError>) {
+        self.refuse_to(&iq.way_back(), error);
+    }
+
+    /// As [`Ctx::reply`], later.
+    pub fn reply_to(&mut self, back: &Return, payload: impl Into<Vec<u8>>) {
+        let draft = Draft::new(Kind::Iq, Type::Result, &back.from, &back.to, &back.reference)
+            .with_content(payload);
+        self.post(&draft.as_stanza());
+    }
+
+    /// As [`Ctx::refuse`], later.
+    pub fn refuse_to(&mut self, back: &Return, error: impl Into<StanzaError>) {
+        let mut draft = Draft::new(Kind::Iq, Type::Error, &back.from, &back.to, &back.reference);
+        error.into().write(draft.content());
+        self.post(&draft.as_stanza());
+    }
+
+    /// Answers any stanza that is not itself an answer with an error.
+    pub fn bounce(&mut self, stanza: &Stanza<'_>, error: impl Into<StanzaError>) {
+        if stanza.class.is_answer() || stanza.from.is_empty() {
+            return;
+        }
+        let mut draft =
+            Draft::new(stanza.kind, Type::Error, stanza.to, stanza.from, stanza.reference);
+        error.into().write(draft.content());
+        self.post(&draft.as_stanza());
+    }
+
+    /// Asks storage; `waiter` gets the reply. `op` builds the request in the arena.
+    pub fn ask(&mut self, waiter: Waiter, op: impl FnOnce(&mut Ops) -> Op) {
+        let ticket = Ticket { shard: self.core.shard, key: self.core.waiters.insert(waiter) };
+        let op = op(&mut self.fx.ops);
+        self.fx.ops.push(Some(ticket), op);
+    }
+
+    /// As [`Ctx::ask`] with a feature's continuation.
+    pub fn ask_then(
+        &mut self,
+        kept: Kept,
+        then: fn(&mut Ctx<'_>, Kept, Reply),
+        op: impl FnOnce(&mut Ops) -> Op,
+    ) {
+        self.ask(Waiter::Feature { then, kept }, op);
+    }
+
+    /// Tells storage something that needs no answer.
+    pub fn tell(&mut self, op: impl FnOnce(&mut Ops) -> Op) {
+        let op = op(&mut self.fx.ops);
+        self.fx.ops.push(None, op);
+    }
+
+    /// Writes a line to the log.
+    pub fn event(&mut self, event: Event) {
+        self.fx.events.push(event);
+    }
+}
+
+/// How long a stanza may wait before its receiver is asked whether it came.
+const ASK_AFTER: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// Octets above which a queue is held to its bounds after the input.
+const GROWN_OCTETS: usize = 32 * 1024;
+
+/// `<r/>` as it goes out.
+pub const REQUEST: &[u8] = b"<r xmlns='urn:xmpp:sm:3'/>";
+const _: () = assert!(ns::SM.len() == 13);
