@@ -1,1 +1,4 @@
-//! (see lib.rs)
+//! What a peer may do next: negotiation, SASL.
+
+/// Who is at the other end.
+pub mod sasl;

@@ -1,0 +1,309 @@
+//! Views of what was scanned. They decode on demand and own nothing.
+
+use std::borrow::Cow;
+
+use super::decode::{self, as_str};
+use super::element::{Context, Tree};
+use super::octets::{self, SPACE};
+use super::resolve::{Name, Ns};
+use super::scanner::Scanner;
+
+/// One complete element below the stream's root.
+#[derive(Clone, Copy)]
+pub struct Element<'a> {
+    pub(super) scanner: &'a Scanner,
+    pub(super) bytes: &'a [u8],
+}
+
+impl<'a> Element<'a> {
+    /// The name without prefix.
+    pub fn local(self) -> &'a str {
+        as_str(self.scanner.root.name.local(self.bytes))
+    }
+
+    /// The name as written.
+    pub fn qname(self) -> &'a str {
+        as_str(self.scanner.root.name.span.of(self.bytes))
+    }
+
+    /// The namespace; empty when there is none.
+    pub fn namespace(self) -> &'a str {
+        as_str(self.namespace_octets())
+    }
+
+    /// Whether this is `local` of the namespace `ns`.
+    pub fn is(self, ns: &str, local: &str) -> bool {
+        self.scanner.root.name.local(self.bytes) == local.as_bytes()
+            && self.namespace_octets() == ns.as_bytes()
+    }
+
+    /// The value of the attribute without prefix that has this name.
+    pub fn attr(self, name: &str) -> Option<Cow<'a, str>> {
+        self.attrs().find(|attr| attr.name == name).map(Attr::value)
+    }
+
+    /// All attributes, declarations of namespaces included, as they stand.
+    pub fn attrs(self) -> impl Iterator<Item = Attr<'a>> {
+        self.scanner.root_attributes(self.bytes)
+    }
+
+    /// The octets between the start tag and the end tag.
+    pub fn content(self) -> &'a [u8] {
+        let end = self.scanner.content_end;
+        self.bytes
+            .get(self.scanner.content_start..end)
+            .unwrap_or_default()
+    }
+
+    /// The whole element.
+    pub fn octets(self) -> &'a [u8] {
+        self.bytes.get(..self.scanner.item_end).unwrap_or_default()
+    }
+
+    /// The elements directly below the root.
+    pub fn children(self) -> impl Iterator<Item = Child<'a>> {
+        let spans = self.scanner.children.iter();
+        spans.map(move |span| Child {
+            local: as_str(span.name.local(self.bytes)),
+            namespace: as_str(self.scanner.names.octets(self.bytes, span.namespace)),
+            octets: self
+                .bytes
+                .get(span.start as usize..span.end as usize)
+                .unwrap_or_default(),
+            start: span.start as usize - self.scanner.content_start,
+            parent: self,
+        })
+    }
+
+    /// The first child that is `local` of the namespace `ns`.
+    pub fn child(self, ns: &str, local: &str) -> Option<Child<'a>> {
+        self.children().find(|child| child.is(ns, local))
+    }
+
+    /// Whether there is text other than white space directly below the root.
+    pub fn has_text(self) -> bool {
+        self.scanner.has_text
+    }
+
+    /// The text directly below the root.
+    pub fn text(self) -> String {
+        self.tree().text()
+    }
+
+    /// Prefixes used inside that only the stream header declares, with their namespaces. Whoever
+    /// takes the element out of its stream must declare them again.
+    pub fn inherited(self) -> impl Iterator<Item = (&'a str, &'a str)> {
+        let inherited = self.scanner.names.inherited(self.bytes);
+        inherited.map(|(prefix, namespace)| (as_str(prefix), as_str(namespace)))
+    }
+
+    /// The element's own `xml:lang`.
+    pub fn lang(self) -> Option<Cow<'a, str>> {
+        self.attr("xml:lang")
+    }
+
+    /// An owned copy, to be read deeply.
+    pub fn tree(self) -> Tree {
+        Tree::read(self.octets(), &self.context(self.scanner.outer_default))
+    }
+
+    fn namespace_octets(self) -> &'a [u8] {
+        let scanner = self.scanner;
+        scanner.names.octets(self.bytes, scanner.root.namespace)
+    }
+
+    /// The namespaces in force around or directly below the root.
+    fn context(self, default: Ns) -> Context<'a> {
+        let names = &self.scanner.names;
+        let prefixes = names.inherited(self.bytes).chain(names.bound(self.bytes));
+        Context {
+            default: as_str(names.octets(self.bytes, default)),
+            prefixes: prefixes.map(|(p, n)| (as_str(p), as_str(n))).collect(),
+        }
+    }
+}
+
+/// An element directly below the root of an [`Element`].
+#[derive(Clone, Copy)]
+pub struct Child<'a> {
+    /// The name without prefix.
+    pub local: &'a str,
+    /// The namespace; empty when there is none.
+    pub namespace: &'a str,
+    /// The whole element.
+    pub octets: &'a [u8],
+    /// Where it begins in [`Element::content`].
+    pub start: usize,
+    parent: Element<'a>,
+}
+
+impl<'a> Child<'a> {
+    /// Whether this is `local` of the namespace `ns`.
+    pub fn is(self, ns: &str, local: &str) -> bool {
+        self.local == local && self.namespace == ns
+    }
+
+    /// The value of the attribute without prefix that has this name.
+    pub fn attr(self, name: &str) -> Option<Cow<'a, str>> {
+        self.attrs().find(|attr| attr.name == name).map(Attr::value)
+    }
+
+    /// All attributes, declarations of namespaces included, as they stand.
+    pub fn attrs(self) -> impl Iterator<Item = Attr<'a>> {
+        StartTag::new(self.octets)
+    }
+
+    /// Where it ends in [`Element::content`].
+    pub fn end(self) -> usize {
+        self.start + self.octets.len()
+    }
+
+    /// Whether it has neither text nor elements, however it is written.
+    pub fn is_empty(self) -> bool {
+        let mut tag = StartTag::new(self.octets);
+        while tag.next().is_some() {}
+        let after = octets::skip_space(tag.rest, 0);
+        match tag.rest.get(after..) {
+            Some([b'>', content @ ..]) => content.starts_with(b"</"),
+            _ => true,
+        }
+    }
+
+    /// An owned copy, to be read deeply.
+    pub fn tree(self) -> Tree {
+        Tree::read(
+            self.octets,
+            &self.parent.context(self.parent.scanner.inner_default),
+        )
+    }
+}
+
+/// The stream's start tag.
+#[derive(Clone, Copy)]
+pub struct Header<'a>(pub(super) Element<'a>);
+
+impl<'a> Header<'a> {
+    /// The value of the attribute without prefix that has this name.
+    pub fn attr(self, name: &str) -> Option<Cow<'a, str>> {
+        self.0.attr(name)
+    }
+
+    /// The name as written, usually `stream:stream`.
+    pub fn qname(self) -> &'a str {
+        self.0.qname()
+    }
+
+    /// The namespace of the content (RFC 6120 section 4.8.2); empty when there is none.
+    pub fn default_namespace(self) -> &'a str {
+        let scanner = self.0.scanner;
+        as_str(scanner.names.octets(self.0.bytes, scanner.inner_default))
+    }
+
+    /// The prefixes and their namespaces.
+    pub fn namespaces(self) -> impl Iterator<Item = (&'a str, &'a str)> {
+        let bound = self.0.scanner.names.bound(self.0.bytes);
+        bound.map(|(prefix, namespace)| (as_str(prefix), as_str(namespace)))
+    }
+
+    /// The language of the stream.
+    pub fn lang(self) -> Option<Cow<'a, str>> {
+        self.0.lang()
+    }
+
+    /// The version, major and minor; 0.9 when there is none (RFC 6120 section 4.7.5). `None`: not
+    /// a version.
+    pub fn version(self) -> Option<(u32, u32)> {
+        let Some(version) = self.attr("version") else {
+            return Some((0, 9));
+        };
+        let (major, minor) = version.split_once('.')?;
+        let number = |digits: &str| {
+            let is_number = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
+            is_number.then(|| digits.parse().ok()).flatten()
+        };
+        Some((number(major)?, number(minor)?))
+    }
+}
+
+/// One attribute as it stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Attr<'a> {
+    /// With its prefix.
+    pub name: &'a str,
+    /// The octets between the quotes.
+    pub raw: &'a [u8],
+    /// The quote: `'` or `"`.
+    pub quote: u8,
+}
+
+impl<'a> Attr<'a> {
+    /// Whether it declares a namespace.
+    pub fn is_xmlns(self) -> bool {
+        self.name == "xmlns" || self.name.starts_with("xmlns:")
+    }
+
+    /// The value, decoded, white space normalised.
+    pub fn value(self) -> Cow<'a, str> {
+        decode::attribute(self.raw)
+    }
+}
+
+/// Reads the attributes of a start tag that the scanner accepted.
+struct StartTag<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> StartTag<'a> {
+    fn new(element: &'a [u8]) -> Self {
+        let ends_name = |b: &u8| octets::is(*b, SPACE) || matches!(b, b'>' | b'/');
+        let after = element.iter().position(ends_name).unwrap_or(element.len());
+        Self {
+            rest: element.get(after..).unwrap_or_default(),
+        }
+    }
+}
+
+impl<'a> Iterator for StartTag<'a> {
+    type Item = Attr<'a>;
+
+    fn next(&mut self) -> Option<Attr<'a>> {
+        let rest = self.rest.get(octets::skip_space(self.rest, 0)..)?;
+        if matches!(rest.first(), None | Some(b'>' | b'/')) {
+            return None;
+        }
+        let equals = memchr::memchr(b'=', rest)?;
+        let (name, rest) = rest.split_at_checked(equals)?;
+        let rest = rest.get(octets::skip_space(rest, 1)..)?;
+        let (&quote, rest) = rest.split_first()?;
+        let (raw, rest) = rest.split_at_checked(memchr::memchr(quote, rest)?)?;
+        self.rest = rest.get(1..)?;
+        Some(Attr {
+            name: as_str(name.trim_ascii_end()),
+            raw,
+            quote,
+        })
+    }
+}
+
+impl Scanner {
+    fn root_attributes<'a>(&'a self, bytes: &'a [u8]) -> impl Iterator<Item = Attr<'a>> {
+        let attributes = self.attributes.get(..self.root_attributes);
+        attributes
+            .unwrap_or_default()
+            .iter()
+            .map(move |attribute| Attr {
+                name: as_str(attribute.name.span.of(bytes)),
+                raw: attribute.value.of(bytes),
+                quote: attribute.quote,
+            })
+    }
+}
+
+/// A child of the root, in the scanner's table.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ChildSpan {
+    pub start: u32,
+    pub end: u32,
+    pub name: Name,
+    pub namespace: Ns,
+}
