@@ -83,28 +83,27 @@ fn stanza(
         refuse(ctx, scratch, kind, fault);
         return Ok(());
     };
-    let (bare, _) = jid::split_resource(&scratch.from);
     // RFC 6121 section 8.1.1.1: a message to nobody is to oneself.
+    let Scratch { from, reference, head, content, element: whole } = scratch;
     let to = match (to, kind) {
         (Some(to), _) => to.as_str(),
-        (None, Kind::Message) => bare,
+        (None, Kind::Message) => jid::split_resource(from).0,
         (None, _) => "",
     };
-    write_head(&mut scratch.head, kind, class, &scratch.from, &scratch.reference, element, scope);
-    scratch.content.clear();
+    write_head(head, kind, class, from, reference, element, scope);
+    content.clear();
     let mut traits = Traits::NONE;
     let mut id = MessageId(0);
     if kind == Kind::Message {
-        traits = copy_message(&mut scratch.content, ctx, class, element);
+        traits = copy_message(content, ctx, class, element);
         if traits.has(Traits::STORABLE) {
             id = ctx.core.next_id(ctx.now);
-            write_stanza_id(&mut scratch.content, jid::split_resource(to).0, id);
+            write_stanza_id(content, jid::split_resource(to).0, id);
         }
         ctx.core.counters.messages_received += 1;
     } else {
-        scratch.content.extend_from_slice(element.content());
+        content.extend_from_slice(element.content());
     }
-    let Scratch { from, reference, head, content, element: whole } = scratch;
     let stanza = Stanza { kind, class, traits, id, from, to, reference, head, content };
     send(ctx, key, stanza, number, whole);
     Ok(())

@@ -54,7 +54,7 @@ fn answer(
         return ctx.bounce(stanza, Condition::BadRequest);
     };
     let own = asked == Asked::Own;
-    let (namespace, name) = (payload.namespace.as_str(), payload.local.as_str());
+    let (namespace, name) = (payload.namespace(), payload.local());
     let mut route = dispatch::iq(asked, namespace, name);
     if own && route.is_none() {
         route = dispatch::iq(Asked::Account, namespace, name);
@@ -73,15 +73,7 @@ fn answer(
 
 /// The payload of a request, unless there are none or several.
 fn only_child(stanza: &Stanza<'_>) -> Option<Tree> {
-    let mut whole = Vec::with_capacity(stanza.octets_len() + 32);
-    whole.extend_from_slice(b"<iq xmlns='jabber:client'");
-    // The head may declare prefixes that the content needs.
-    whole.extend_from_slice(stanza.head.get(3..)?);
-    whole.push(b'>');
-    whole.extend_from_slice(stanza.content);
-    whole.extend_from_slice(b"</iq>");
-    let tree = Tree::parse(&whole)?;
-    let mut children = tree.into_children();
-    let first = children.next()?;
-    children.next().is_none().then_some(first)
+    let mut whole = Vec::with_capacity(stanza.octets_len());
+    stanza.write("", &mut whole);
+    Tree::parse(&whole).into_only_child()
 }

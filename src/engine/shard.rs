@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use super::inbound::{self, Scratch};
 use super::input::{Command, Input};
 use super::lifecycle::{self, Farewell};
-use super::links::{Link, Links, Login, Reading, Released, Stream, Unread};
+use super::links::{Link, Links, Reading, Released, Stream, Unread};
 use super::{deliver, login, route, shutdown};
 use crate::base::event::Event;
 use crate::base::slab::Mirror;

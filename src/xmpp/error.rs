@@ -22,6 +22,8 @@ pub enum StreamError {
     HostUnknown,
     /// A `to` or `from` is missing or cannot be used between servers.
     ImproperAddressing,
+    /// The peer acknowledged more than it was sent (XEP-0198 section 4).
+    HandledCountTooHigh { handled: u32, sent: u32 },
     /// Our own fault.
     InternalServerError,
     /// A `from` that was not authenticated.
@@ -81,7 +83,9 @@ impl StreamError {
             Self::ResourceConstraint => "resource-constraint",
             Self::RestrictedXml => "restricted-xml",
             Self::SystemShutdown => "system-shutdown",
-            Self::UndefinedCondition(_) => "undefined-condition",
+            Self::UndefinedCondition(_) | Self::HandledCountTooHigh { .. } => {
+                "undefined-condition"
+            }
             Self::UnsupportedEncoding => "unsupported-encoding",
             Self::UnsupportedFeature => "unsupported-feature",
             Self::UnsupportedStanzaType => "unsupported-stanza-type",
@@ -103,6 +107,12 @@ impl StreamError {
     pub fn write(self, out: &mut Vec<u8>) {
         out.extend_from_slice(b"<stream:error>");
         write_condition(out, self.condition(), ns::STREAM_ERRORS, self.text());
+        if let Self::HandledCountTooHigh { handled, sent } = self {
+            let specific = format!(
+                "<handled-count-too-high xmlns='urn:xmpp:sm:3' h='{handled}' send-count='{sent}'/>"
+            );
+            out.extend_from_slice(specific.as_bytes());
+        }
         out.extend_from_slice(b"</stream:error>");
     }
 }

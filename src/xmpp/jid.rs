@@ -401,6 +401,22 @@ static CLASSES: [u8; 256] = {
     table
 };
 
+/// The bare JID and the resourcepart of a JID in normal form.
+pub fn split_resource(jid: &str) -> (&str, Option<&str>) {
+    match memchr::memchr(b'/', jid.as_bytes()) {
+        Some(at) => (&jid[..at], Some(&jid[at + 1..])),
+        None => (jid, None),
+    }
+}
+
+/// The localpart and the domainpart of a bare JID in normal form.
+pub fn split_local(bare: &str) -> (Option<&str>, &str) {
+    match memchr::memchr(b'@', bare.as_bytes()) {
+        Some(at) => (Some(&bare[..at]), &bare[at + 1..]),
+        None => (None, bare),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -6,5 +6,7 @@ pub mod error;
 pub mod jid;
 /// Every namespace, once.
 pub mod ns;
+/// A stanza in flight.
+pub mod stanza;
 /// Octets to checked elements, and back.
 pub mod xml;

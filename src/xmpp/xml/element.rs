@@ -42,6 +42,24 @@ pub(super) struct Context<'a> {
 }
 
 impl Tree {
+    /// Reads an element that was checked and written by this server: the default namespace is
+    /// `jabber:client`.
+    pub fn parse(element: &[u8]) -> Self {
+        let prefixes = vec![("stream", ns::STREAMS)];
+        Self::read(element, &Context { default: ns::CLIENT, prefixes })
+    }
+
+    /// The one element directly below; `None` when there is none or several.
+    pub fn into_only_child(mut self) -> Option<Self> {
+        let nodes = mem::take(&mut self.nodes);
+        let mut children = nodes.into_iter().filter_map(|node| match node {
+            Node::Element(child) => Some(child),
+            Node::Text(_) => None,
+        });
+        let only = children.next()?;
+        children.next().is_none().then_some(only)
+    }
+
     /// An empty element.
     pub fn new(
         namespace: impl Into<Cow<'static, str>>,
