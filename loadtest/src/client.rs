@@ -28,21 +28,21 @@ pub enum Stage {
 }
 
 impl Stage {
-    /// For messages: "… while waiting for …".
-    pub const fn name(self) -> &'static str {
+    /// For messages: "closed by the server while …".
+    pub const fn situation(self) -> &'static str {
         match self {
-            Self::Connect => "the connection",
-            Self::Handshake => "the TLS handshake",
-            Self::Features => "stream features",
-            Self::Proceed => "the answer to <starttls/>",
-            Self::Challenge => "a SASL challenge",
-            Self::Success => "SASL success",
-            Self::Bind => "resource binding",
-            Self::Session => "the session iq",
-            Self::Roster => "the roster",
-            Self::Registration => "in-band registration",
-            Self::Ready => "nothing (logged in)",
-            Self::End => "the end of the stream",
+            Self::Connect => "connecting",
+            Self::Handshake => "in the TLS handshake",
+            Self::Features => "waiting for stream features",
+            Self::Proceed => "waiting for the answer to <starttls/>",
+            Self::Challenge => "waiting for a SASL challenge",
+            Self::Success => "waiting for SASL success",
+            Self::Bind => "binding a resource",
+            Self::Session => "waiting for the session iq",
+            Self::Roster => "waiting for the roster",
+            Self::Registration => "registering in-band",
+            Self::Ready => "logged in",
+            Self::End => "waiting for the end of the stream",
         }
     }
 }
@@ -70,6 +70,12 @@ impl Failure {
             kind: kind.into(),
             detail: detail.into(),
         }
+    }
+}
+
+impl From<rustls::Error> for Failure {
+    fn from(error: rustls::Error) -> Self {
+        Self::new(format!("TLS: {error}"), format!("{error:?}"))
     }
 }
 
@@ -399,15 +405,12 @@ impl Client {
 
     fn refusal(&self, what: &str, element: &[u8]) -> Failure {
         let kind = format!("{what}: {}", scan::condition(element));
-        let stage = self.stage.name();
-        Failure::new(
-            kind,
-            format!("while waiting for {stage}: {}", example(element)),
-        )
+        let situation = self.stage.situation();
+        Failure::new(kind, format!("while {situation}: {}", example(element)))
     }
 
     fn unexpected(&self, element: &[u8]) -> Failure {
-        let kind = format!("unexpected answer while waiting for {}", self.stage.name());
+        let kind = format!("unexpected answer while {}", self.stage.situation());
         Failure::new(kind, example(element))
     }
 }

@@ -3,6 +3,7 @@
 
 mod accounts;
 mod args;
+mod bench;
 mod chat;
 mod client;
 mod plan;
@@ -11,6 +12,7 @@ mod report;
 mod run;
 mod sasl;
 mod scan;
+mod socket;
 mod sys;
 mod tls;
 mod worker;
@@ -21,7 +23,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use args::{Cli, Command};
-use run::Ending;
+use bench::Ending;
 
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;

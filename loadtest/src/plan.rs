@@ -43,12 +43,13 @@ pub struct Plan {
 const SPARE_DESCRIPTORS: usize = 200;
 
 impl Plan {
-    pub fn new(args: &ConnectArgs, sessions: usize) -> Result<Self, String> {
+    /// For so many connections in all, and so many of them at the same time.
+    pub fn new(args: &ConnectArgs, sessions: usize, at_once: usize) -> Result<Self, String> {
         let targets = resolve(&args.server)?;
         let limit = sys::raise_descriptor_limit()
             .saturating_sub(SPARE_DESCRIPTORS)
             .max(1);
-        let tables = sessions.div_ceil(limit).max(1);
+        let tables = at_once.div_ceil(limit).max(1);
         let wanted = args
             .threads
             .unwrap_or_else(|| (sys::cores() / 2).max(1))
@@ -193,6 +194,8 @@ pub struct Board {
     pub rows: Vec<Row>,
     errors: Mutex<BTreeMap<String, (u64, String)>>,
     pub agreed: Mutex<Option<String>>,
+    /// Messages of an earlier run that came in this one.
+    pub left_over: AtomicU64,
 }
 
 #[derive(Default)]

@@ -147,6 +147,16 @@ pub fn blank(bytes: &[u8]) -> usize {
     bytes.iter().take_while(|c| c.is_ascii_whitespace()).count()
 }
 
+/// The length of the message at the start; ours contain no other message.
+pub fn message_length(bytes: &[u8]) -> Option<usize> {
+    let head = memchr(b'>', bytes)?;
+    if bytes[head - 1] == b'/' {
+        return Some(head + 1);
+    }
+    let end = memmem::find(&bytes[head..], b"</message>")?;
+    Some(head + end + b"</message>".len())
+}
+
 /// Where the text of `<body>` begins.
 pub fn body(message: &[u8], finder: &memmem::Finder<'_>) -> Option<usize> {
     let open = finder.find(message)? + 5;

@@ -2,18 +2,15 @@
 //! message.
 
 use std::collections::VecDeque;
-use std::io::{self, ErrorKind, Read, Write};
-use std::net::SocketAddr;
+use std::io::{self, ErrorKind, Read};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
-use memchr::memmem;
 use mio::event::Event;
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 use slab::Slab;
-use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::args::Security;
 use crate::chat::{Talks, Turn, latency_histogram};
@@ -21,6 +18,7 @@ use crate::client::{Client, Failure, Stage, Step, example};
 use crate::plan::{Board, Phase, Plan, Row, Task};
 use crate::sasl::KeyCache;
 use crate::scan::{self, Item};
+use crate::socket;
 use crate::sys;
 use crate::tls::{Progress, Tls};
 
@@ -232,7 +230,7 @@ impl<'a> Worker<'a> {
         let target = self.plan.target(index);
         let source = self.plan.source(index, &target);
         let user = self.user(place);
-        let mut socket = open_socket(target, source)?;
+        let mut socket = socket::open(target, source)?;
         let entry = self.sessions.vacant_entry();
         let interest = Interest::READABLE | Interest::WRITABLE;
         self.poll
@@ -305,9 +303,8 @@ impl<'a> Worker<'a> {
             .tls
             .as_ref()
             .expect("a plan with TLS has its configuration");
-        let mut tls = Tls::new(config, name.clone()).map_err(tls_failure)?;
-        tls.receive(&mut [], &mut Vec::new(), &mut buffers.wire)
-            .map_err(tls_failure)?;
+        let mut tls = Tls::new(config, name.clone())?;
+        tls.receive(&mut [], &mut Vec::new(), &mut buffers.wire)?;
         session.tls = Some(Box::new(tls));
         session.client.stage = Stage::Handshake;
         Ok(())
@@ -340,8 +337,8 @@ impl<'a> Worker<'a> {
                     if session.client.stage == Stage::End {
                         return self.on_end(key);
                     }
-                    let stage = session.client.stage.name();
-                    let kind = format!("connection lost while waiting for {stage}");
+                    let situation = session.client.stage.situation();
+                    let kind = format!("connection lost while {situation}");
                     return Err(Failure::new(kind, error.to_string()));
                 }
             }
@@ -355,7 +352,7 @@ impl<'a> Worker<'a> {
             self.ended(key);
             return Ok(());
         }
-        let kind = format!("closed by the server while waiting for {}", stage.name());
+        let kind = format!("closed by the server while {}", stage.situation());
         let rest = example(&self.sessions[key].input);
         Err(Failure::new(kind, format!("unread: {rest:?}")))
     }
@@ -368,9 +365,7 @@ impl<'a> Worker<'a> {
         let mut closed = false;
         if let Some(tls) = &mut session.tls {
             let received = &mut buf.read[..count];
-            let progress = tls
-                .receive(received, &mut clear, &mut buf.wire)
-                .map_err(tls_failure)?;
+            let progress = tls.receive(received, &mut clear, &mut buf.wire)?;
             closed = progress == Progress::Closed;
             if progress == Progress::Finished {
                 let agreed = || session.tls.as_ref().map(|tls| tls.agreed());
@@ -410,7 +405,7 @@ impl<'a> Worker<'a> {
             used += scan::blank(&bytes[used..]);
             let rest = &bytes[used..];
             if self.talks.is_some() && rest.starts_with(b"<message") {
-                let Some(length) = message_length(rest) else {
+                let Some(length) = scan::message_length(rest) else {
                     break;
                 };
                 used += length;
@@ -570,13 +565,13 @@ impl<'a> Worker<'a> {
             if let Some(mut tls) = session.tls.take() {
                 let mut wire = Vec::new();
                 tls.close(&mut wire);
-                let _ = session.socket.write(&wire);
+                let _ = socket::write(&mut session.socket, &wire);
             }
             self.ended(key);
             return Ok(());
         }
-        let stage = session.client.stage.name();
-        let kind = format!("stream ended by the server while waiting for {stage}");
+        let situation = session.client.stage.situation();
+        let kind = format!("stream ended by the server while {situation}");
         Err(Failure::new(kind, "</stream:stream> without an error"))
     }
 
@@ -587,7 +582,7 @@ impl<'a> Worker<'a> {
         let octets = match &mut session.tls {
             Some(tls) => {
                 if !buf.out.is_empty() {
-                    tls.send(&buf.out, &mut buf.wire).map_err(tls_failure)?;
+                    tls.send(&buf.out, &mut buf.wire)?;
                     buf.out.clear();
                 }
                 &mut buf.wire
@@ -598,7 +593,7 @@ impl<'a> Worker<'a> {
             return Ok(());
         }
         let written = if session.output.is_empty() {
-            write(&mut session.socket, octets)?
+            socket::write(&mut session.socket, octets)?
         } else {
             0
         };
@@ -612,7 +607,7 @@ impl<'a> Worker<'a> {
         if session.output.is_empty() {
             return Ok(());
         }
-        let written = write(&mut session.socket, &session.output)?;
+        let written = socket::write(&mut session.socket, &session.output)?;
         session.output.drain(..written);
         if session.output.is_empty() {
             session.output = Vec::new();
@@ -691,8 +686,8 @@ impl<'a> Worker<'a> {
             if session.begun != begun || session.client.stage == Stage::Ready {
                 continue;
             }
-            let stage = session.client.stage.name();
-            let kind = format!("timeout while waiting for {stage}");
+            let situation = session.client.stage.situation();
+            let kind = format!("timeout while {situation}");
             let user = session.client.user;
             let detail = format!("user {user}, {} s", self.plan.timeout.as_secs());
             self.fail(key, &Failure::new(kind, detail));
@@ -726,57 +721,4 @@ impl<'a> Worker<'a> {
     fn now(&self) -> u64 {
         self.epoch.elapsed().as_nanos() as u64
     }
-}
-
-fn open_socket(target: SocketAddr, source: Option<SocketAddr>) -> io::Result<TcpStream> {
-    let socket = Socket::new(
-        Domain::for_address(target),
-        Type::STREAM,
-        Some(Protocol::TCP),
-    )?;
-    socket.set_nonblocking(true)?;
-    socket.set_tcp_nodelay(true)?;
-    if let Some(source) = source {
-        sys::bind_address_no_port(&socket)?;
-        socket.bind(&source.into())?;
-    }
-    match socket.connect(&target.into()) {
-        Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => return Err(error),
-        _ => {}
-    }
-    Ok(TcpStream::from_std(socket.into()))
-}
-
-/// The length of the message at the start; ours contain no other message.
-fn message_length(bytes: &[u8]) -> Option<usize> {
-    let head = memchr::memchr(b'>', bytes)?;
-    if bytes[head - 1] == b'/' {
-        return Some(head + 1);
-    }
-    let end = memmem::find(&bytes[head..], b"</message>")?;
-    Some(head + end + b"</message>".len())
-}
-
-/// How much the socket took.
-fn write(socket: &mut TcpStream, octets: &[u8]) -> Result<usize, Failure> {
-    let mut written = 0;
-    while written < octets.len() {
-        match socket.write(&octets[written..]) {
-            Ok(0) => break,
-            Ok(count) => written += count,
-            Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) => {
-                return Err(Failure::new(
-                    "connection lost while writing",
-                    error.to_string(),
-                ));
-            }
-        }
-    }
-    Ok(written)
-}
-
-fn tls_failure(error: rustls::Error) -> Failure {
-    Failure::new(format!("TLS: {error}"), format!("{error:?}"))
 }
