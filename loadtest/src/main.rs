@@ -1,1 +1,67 @@
-fn main() {}
+//! `encke-loadtest`: loads an XMPP server on this machine and says what a message, a login and a
+//! session cost it.
+
+mod accounts;
+mod args;
+mod bench;
+mod chat;
+mod client;
+mod plan;
+mod process;
+mod report;
+mod run;
+mod sasl;
+mod scan;
+mod socket;
+mod sys;
+mod tls;
+mod worker;
+
+use std::io::Read;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Cli, Command};
+use bench::Ending;
+
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+fn main() -> ExitCode {
+    let ending = match Cli::parse().command {
+        Command::Accounts(args) => accounts::write(&args)
+            .map(|()| FINE)
+            .map_err(|e| e.to_string()),
+        Command::Register(args) => run::register(&args),
+        Command::Idle(args) => run::idle(&args),
+        Command::Login(args) => run::login(&args),
+        Command::Chat(args) => run::chat(&args),
+        Command::Verdict => verdict(),
+    };
+    match ending {
+        Ok(Ending { nothing: true, .. }) => ExitCode::from(3),
+        Ok(Ending { errors: true, .. }) => ExitCode::from(1),
+        Ok(_) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("encke-loadtest: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+const FINE: Ending = Ending {
+    errors: false,
+    nothing: false,
+};
+
+fn verdict() -> Result<Ending, String> {
+    let mut rows = String::new();
+    std::io::stdin()
+        .read_to_string(&mut rows)
+        .map_err(|e| e.to_string())?;
+    Ok(Ending {
+        errors: !report::verdict(&rows),
+        nothing: false,
+    })
+}

@@ -1,0 +1,250 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::plan::{Address, Answer};
+use crate::sasl::Mechanism;
+
+/// Loads an XMPP server on this machine and says what a message, a login and a session cost it.
+///
+/// Exit codes: 0 everything as it should be; 1 there were errors (they are listed); 2 wrong usage;
+/// 3 nothing was measured.
+#[derive(Parser)]
+#[command(name = "encke-loadtest", version, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Subcommand)]
+pub enum Command {
+    /// Write accounts for a bulk import, all with one password and one salt.
+    ///
+    /// The accounts are PREFIX0@DOMAIN, PREFIX1@DOMAIN and so on. The shared salt lets the generator
+    /// compute PBKDF2 once instead of once a login, so that it is not the generator that is measured.
+    Accounts(AccountsArgs),
+    /// Make accounts by in-band registration (XEP-0077), where the server offers it.
+    ///
+    /// Prosody: `modules_enabled = { "register_ibr" }; allow_registration = true`. ejabberd:
+    /// mod_register with `ip_access: all` and `registration_timeout: infinity`. Such servers choose a
+    /// salt for each account, and then PBKDF2 runs in the generator for every login: use
+    /// `accounts --format prosody`, or `--auth plain`, where its CPU time matters.
+    Register(RegisterArgs),
+    /// Log in many sessions, hold them, and say what memory one takes.
+    Idle(IdleArgs),
+    /// Log in and out again, as fast as possible or at a rate, and say what a login costs.
+    Login(LoginArgs),
+    /// Let pairs talk in a closed loop, and say what a message costs and how long it takes.
+    Chat(ChatArgs),
+    /// Read reports and say whether bars are held; rows on standard input.
+    ///
+    /// A row is `label|report.json|metric|bar|unit`; the metric's median must not exceed the bar.
+    Verdict,
+}
+
+#[derive(Args)]
+pub struct AccountsArgs {
+    /// How many accounts.
+    pub count: usize,
+    #[arg(long, value_enum, default_value = "encke")]
+    pub format: AccountFormat,
+    /// A file (encke) or the data directory (prosody); without it, standard output.
+    #[arg(long)]
+    pub out: Option<PathBuf>,
+    #[arg(long, default_value = "localhost")]
+    pub domain: String,
+    #[arg(long, default_value = "load")]
+    pub user_prefix: String,
+    #[arg(long, default_value = "loadtest")]
+    pub password: String,
+    #[arg(long, default_value_t = 4096)]
+    pub iterations: u32,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum AccountFormat {
+    /// One JSON object a line, for `encke user import FILE`.
+    Encke,
+    /// Files of mod_auth_internal_hashed under the data directory, while Prosody is down.
+    Prosody,
+    /// Commands `register USER DOMAIN PASSWORD`, for `ejabberdctl` or `prosodyctl`, one a line.
+    Ctl,
+}
+
+#[derive(Args)]
+pub struct RegisterArgs {
+    /// How many accounts.
+    pub count: usize,
+    #[command(flatten)]
+    pub connect: ConnectArgs,
+    #[command(flatten)]
+    pub report: ReportArgs,
+}
+
+#[derive(Args)]
+pub struct IdleArgs {
+    /// How many sessions.
+    #[arg(long, short = 'n', default_value_t = 10_000)]
+    pub sessions: usize,
+    /// Seconds to hold them before memory is read.
+    #[arg(long, default_value_t = 15)]
+    pub hold: u64,
+    #[command(flatten)]
+    pub connect: ConnectArgs,
+    #[command(flatten)]
+    pub report: ReportArgs,
+}
+
+#[derive(Args)]
+pub struct LoginArgs {
+    /// How many logins are measured.
+    #[arg(long, short = 'n', default_value_t = 20_000)]
+    pub logins: usize,
+    /// How many logins come before that, unmeasured.
+    #[arg(long, default_value_t = 500)]
+    pub warmup: usize,
+    #[command(flatten)]
+    pub connect: ConnectArgs,
+    #[command(flatten)]
+    pub report: ReportArgs,
+}
+
+#[derive(Args)]
+pub struct ChatArgs {
+    /// How many pairs talk; twice as many sessions.
+    #[arg(long, default_value_t = 500)]
+    pub pairs: usize,
+    /// Messages under way in each pair.
+    #[arg(long, default_value_t = 1)]
+    pub window: u32,
+    /// Octets of a body, at least 24.
+    #[arg(long, default_value_t = 100)]
+    pub size: usize,
+    /// Seconds before the measured time.
+    #[arg(long, default_value_t = 3)]
+    pub warmup: u64,
+    /// Measured seconds.
+    #[arg(long, default_value_t = 10)]
+    pub seconds: u64,
+    /// Who sends the next message.
+    #[arg(long, value_enum, default_value = "echo")]
+    pub answer: Answer,
+    /// Messages to bare or to full JIDs.
+    #[arg(long, value_enum, default_value = "bare")]
+    pub to: Address,
+    #[command(flatten)]
+    pub connect: ConnectArgs,
+    #[command(flatten)]
+    pub report: ReportArgs,
+}
+
+#[derive(Args)]
+pub struct ConnectArgs {
+    /// Address and port; several are dealt out. Loopback only.
+    #[arg(long, value_delimiter = ',', default_value = "127.0.0.1:5222")]
+    pub server: Vec<String>,
+    #[arg(long, default_value = "localhost")]
+    pub domain: String,
+    #[arg(long, value_enum, default_value = "none")]
+    pub tls: Security,
+    #[arg(long, value_enum, default_value = "any")]
+    pub tls_version: TlsVersion,
+    #[arg(long, value_enum, default_value = "auto")]
+    pub auth: Auth,
+    #[arg(long, default_value = "load")]
+    pub user_prefix: String,
+    /// The password of all accounts.
+    #[arg(long, default_value = "loadtest")]
+    pub password: String,
+    #[arg(long, default_value = "lt")]
+    pub resource: String,
+    /// How many accounts there are; by default as many as sessions.
+    #[arg(long)]
+    pub accounts: Option<usize>,
+    /// Threads of the generator; by default half of the cores, more where descriptors demand it.
+    #[arg(long)]
+    pub threads: Option<usize>,
+    /// Give each thread a descriptor table of its own even where one would do.
+    #[arg(long)]
+    pub private_descriptors: bool,
+    /// Loopback source addresses (127.0.1.1 and up); by default as many as ports demand.
+    #[arg(long)]
+    pub sources: Option<usize>,
+    /// Logins under way at the same time.
+    #[arg(long, default_value_t = 64)]
+    pub parallel: usize,
+    /// Logins begun in a second; by default as fast as they go.
+    #[arg(long)]
+    pub rate: Option<f64>,
+    /// Seconds that a login or a logout may take.
+    #[arg(long, default_value_t = 30)]
+    pub timeout: u64,
+    /// Use stream management (XEP-0198) where it is offered.
+    #[arg(long)]
+    pub sm: bool,
+    /// With --sm, ask for an acknowledgement after so many messages.
+    #[arg(long, default_value_t = 16)]
+    pub sm_request: u32,
+}
+
+#[derive(Args)]
+pub struct ReportArgs {
+    /// The server's process; by default the one that listens at the address.
+    #[arg(long)]
+    pub pid: Option<u32>,
+    /// Write the report to this file too.
+    #[arg(long)]
+    pub json: Option<PathBuf>,
+    /// Run so many times and give medians.
+    #[arg(long, default_value_t = 1)]
+    pub repeat: usize,
+    /// What is measured, for the report: "Prosody 0.12.3".
+    #[arg(long)]
+    pub label: Option<String>,
+    /// The server's commit, for the report.
+    #[arg(long)]
+    pub commit: Option<String>,
+    /// End after so many seconds whatever happens.
+    #[arg(long, default_value_t = 1800)]
+    pub max_seconds: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Security {
+    None,
+    Starttls,
+    Direct,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum TlsVersion {
+    Any,
+    #[value(name = "1.3")]
+    V13,
+    #[value(name = "1.2")]
+    V12,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Auth {
+    /// The best that is offered.
+    Auto,
+    Plain,
+    #[value(name = "scram-sha-1")]
+    ScramSha1,
+    #[value(name = "scram-sha-256")]
+    ScramSha256,
+}
+
+impl Auth {
+    pub const fn mechanism(self) -> Option<Mechanism> {
+        match self {
+            Self::Auto => None,
+            Self::Plain => Some(Mechanism::Plain),
+            Self::ScramSha1 => Some(Mechanism::ScramSha1),
+            Self::ScramSha256 => Some(Mechanism::ScramSha256),
+        }
+    }
+}

@@ -1,0 +1,352 @@
+//! What the scenarios have in common: threads are started, led through phases, waited for and asked.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+use serde_json::json;
+
+use crate::args::{ConnectArgs, ReportArgs};
+use crate::chat::latency_histogram;
+use crate::plan::{Board, Phase, Plan, Task};
+use crate::process::{self, Usage, Used};
+use crate::report::{Figures, Live, Report};
+use crate::worker::{Outcome, Share, Worker};
+
+/// How a command ended.
+pub struct Ending {
+    pub errors: bool,
+    pub nothing: bool,
+}
+
+/// What stays the same over the runs of a command.
+pub struct Bench {
+    pub plan: Arc<Plan>,
+    pub accounts: usize,
+    pub server: Option<u32>,
+    pub stop: Arc<AtomicBool>,
+    pub end: Instant,
+    pub live: Live,
+    pub report: Report,
+    /// The longest time of the last wait in which no message came.
+    pub silence: Duration,
+    /// Something was measured.
+    pub something: bool,
+}
+
+/// What all threads brought home.
+pub struct Sum {
+    pub logins: Histogram<u64>,
+    pub messages: Histogram<u64>,
+    pub derivations: u64,
+}
+
+/// CPU of both ends at one instant.
+pub struct Reading {
+    pub at: Instant,
+    pub server: Option<Usage>,
+    pub own_cpu_seconds: f64,
+}
+
+/// CPU of both ends over a time.
+pub struct Span {
+    pub seconds: f64,
+    pub server: Option<Used>,
+    pub own_cpu_seconds: f64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Wait {
+    Done,
+    Cut,
+}
+
+/// This scenario makes accounts instead of logging in.
+pub const REGISTER: &str = "register";
+pub const LOGIN: &str = "login";
+const TICK: Duration = Duration::from_millis(20);
+/// So many failures without a single success end a run.
+const HOPELESS: u64 = 200;
+
+impl Bench {
+    pub fn new(
+        scenario: &'static str,
+        connect: &ConnectArgs,
+        report: &ReportArgs,
+        sessions: usize,
+        options: serde_json::Value,
+    ) -> Result<Self, String> {
+        // Logins that go out again at once are never all online.
+        let passing = matches!(scenario, REGISTER | LOGIN);
+        let at_once = if passing {
+            sessions.min(connect.parallel)
+        } else {
+            sessions
+        };
+        let mut plan = Plan::new(connect, sessions, at_once)?;
+        plan.register = scenario == REGISTER;
+        let server = report.pid.or_else(|| process::listener(plan.targets[0]));
+        let stop = Arc::new(AtomicBool::new(false));
+        for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+            // The second signal ends the program at once.
+            let _ =
+                signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&stop));
+            let _ = signal_hook::flag::register(signal, Arc::clone(&stop));
+        }
+        let mut notes = Vec::new();
+        if server.is_none() {
+            notes.push("the server's process is not known: its CPU and memory are missing".into());
+        }
+        let shown = Report {
+            scenario,
+            label: report.label.clone(),
+            commit: report.commit.clone(),
+            server: json!({ "pid": server, "command": server.map(process::command_line) }),
+            options: merge(options, connect, &plan, report.repeat),
+            runs: Vec::new(),
+            errors: std::collections::BTreeMap::new(),
+            notes,
+            interrupted: false,
+        };
+        Ok(Self {
+            accounts: connect.accounts.unwrap_or(sessions).max(1),
+            plan: Arc::new(plan),
+            server,
+            stop,
+            end: Instant::now() + Duration::from_secs(report.max_seconds),
+            live: Live::new(),
+            report: shown,
+            silence: Duration::ZERO,
+            something: false,
+        })
+    }
+
+    /// Runs `sessions` sessions while `conduct` leads them through the phases.
+    pub fn with_sessions(
+        &mut self,
+        task: Task,
+        sessions: usize,
+        conduct: impl FnOnce(&mut Self, &Board),
+    ) -> Sum {
+        let board = Board::new(self.plan.threads);
+        let plan = Arc::clone(&self.plan);
+        let run = run_number();
+        let sum = Mutex::new(Sum {
+            logins: latency_histogram(),
+            messages: latency_histogram(),
+            derivations: 0,
+        });
+        thread::scope(|scope| {
+            for thread in 0..plan.threads {
+                let share = Share {
+                    thread,
+                    sessions: share_of(task, sessions, plan.threads, thread),
+                    accounts: self.accounts,
+                    task,
+                    run,
+                };
+                let (plan, board, sum) = (&*plan, &board, &sum);
+                scope.spawn(move || work(plan, board, share, sum));
+            }
+            conduct(self, &board);
+            if board.phase() < Phase::Close {
+                board.set_phase(Phase::Close);
+            }
+        });
+        self.live.clear();
+        for (kind, (count, example)) in board.errors() {
+            let entry = self.report.errors.entry(kind).or_insert((0, example));
+            entry.0 += count;
+        }
+        if let Some(agreed) = board
+            .agreed
+            .lock()
+            .expect("no thread panics with it")
+            .take()
+        {
+            self.note(format!(
+                "TLS: {agreed}, full handshakes, certificate not verified"
+            ));
+        }
+        let left_over = board.left_over.load(Ordering::Relaxed);
+        if left_over > 0 {
+            self.note(format!(
+                "{left_over} messages of an earlier run came in this one"
+            ));
+        }
+        sum.into_inner().expect("no thread panics with it")
+    }
+
+    pub fn note(&mut self, note: String) {
+        if !self.report.notes.contains(&note) {
+            self.report.notes.push(note);
+        }
+    }
+
+    fn stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    /// Waits until `done`, a signal, the end of the time, or until it is hopeless.
+    pub fn wait(&mut self, board: &Board, what: &str, done: impl Fn(&Board) -> bool) -> Wait {
+        let mut messages = (0, Instant::now());
+        let mut last = (0, Instant::now());
+        loop {
+            if done(board) {
+                return Wait::Done;
+            }
+            if self.stopped() {
+                self.report.interrupted = true;
+                return Wait::Cut;
+            }
+            if Instant::now() > self.end {
+                self.note("ended by --max-seconds".to_owned());
+                return Wait::Cut;
+            }
+            let ready = board.total(|row| &row.ready);
+            let failed = board.total(|row| &row.failed);
+            if ready == 0 && failed >= HOPELESS {
+                self.note(format!(
+                    "given up after {failed} failures without a single login"
+                ));
+                return Wait::Cut;
+            }
+            let received = board.total(|row| &row.received);
+            if received != last.0 {
+                last = (received, Instant::now());
+            }
+            self.silence = self.silence.max(last.1.elapsed());
+            let elapsed = messages.1.elapsed().as_secs_f64();
+            if elapsed >= 0.5 {
+                let rate = (ready + received - messages.0) as f64 / elapsed;
+                messages = (ready + received, Instant::now());
+                let online = board.total(|row| &row.online);
+                let errors = board.error_count();
+                self.live.show(&format!(
+                    "{what}: {ready} logged in, {online} online, {received} messages, {rate:.0}/s, \
+                     {errors} errors"
+                ));
+            }
+            thread::sleep(TICK);
+        }
+    }
+
+    pub fn pause(&mut self, board: &Board, what: &str, time: Duration) -> Wait {
+        let until = Instant::now() + time;
+        self.wait(board, what, |_| Instant::now() >= until)
+    }
+
+    /// Waits until all sessions have logged in or failed.
+    pub fn log_in(&mut self, board: &Board, sessions: usize) -> Wait {
+        self.wait(board, "logging in", |board| {
+            board.total(|row| &row.ready) + board.total(|row| &row.failed) >= sessions as u64
+        })
+    }
+
+    pub fn read(&self) -> Reading {
+        Reading {
+            at: Instant::now(),
+            server: self.server.and_then(Usage::of),
+            own_cpu_seconds: process::own_cpu_seconds(),
+        }
+    }
+
+    pub fn span(&self, from: &Reading, to: &Reading) -> Span {
+        let server = from
+            .server
+            .as_ref()
+            .zip(to.server.as_ref())
+            .map(|(a, b)| b.since(a));
+        Span {
+            seconds: (to.at - from.at).as_secs_f64(),
+            server,
+            own_cpu_seconds: to.own_cpu_seconds - from.own_cpu_seconds,
+        }
+    }
+
+    pub fn finish(mut self, report: &ReportArgs) -> Ending {
+        if !self.something {
+            self.note("NOTHING WAS MEASURED".to_owned());
+        }
+        self.report.print();
+        if let Some(path) = &report.json {
+            match self.report.write(path) {
+                Ok(()) => println!("report: {}", path.display()),
+                Err(error) => eprintln!("{}: {error}", path.display()),
+            }
+        }
+        Ending {
+            errors: !self.report.errors.is_empty(),
+            nothing: !self.something,
+        }
+    }
+
+    pub fn repeat(&mut self, report: &ReportArgs, mut once: impl FnMut(&mut Self) -> Figures) {
+        for _ in 0..report.repeat.max(1) {
+            if self.stopped() || Instant::now() > self.end {
+                break;
+            }
+            let figures = once(self);
+            self.report.runs.push(figures);
+        }
+    }
+}
+
+fn work(plan: &Plan, board: &Board, share: Share, sum: &Mutex<Sum>) {
+    let (thread, sessions) = (share.thread, share.sessions);
+    let outcome: std::io::Result<Outcome> = Worker::new(plan, board, share).and_then(Worker::run);
+    match outcome {
+        Ok(outcome) => {
+            let mut sum = sum.lock().expect("no thread panics with it");
+            let _ = sum.logins.add(&outcome.logins);
+            let _ = sum.messages.add(&outcome.messages);
+            sum.derivations += outcome.derivations;
+        }
+        Err(error) => {
+            board.rows[thread]
+                .failed
+                .fetch_add(sessions as u64, Ordering::Relaxed);
+            board.error("a thread of the generator ended", || error.to_string());
+        }
+    }
+}
+
+/// How many of the sessions a thread has; pairs are not torn.
+fn share_of(task: Task, sessions: usize, threads: usize, thread: usize) -> usize {
+    let unit = if matches!(task, Task::Chat(_)) { 2 } else { 1 };
+    let units = sessions / unit;
+    (units / threads + usize::from(thread < units % threads)) * unit
+}
+
+fn run_number() -> u32 {
+    let mut octets = [0; 4];
+    getrandom::fill(&mut octets).expect("the system has randomness");
+    u32::from_ne_bytes(octets)
+}
+
+fn merge(
+    mut options: serde_json::Value,
+    connect: &ConnectArgs,
+    plan: &Plan,
+    repeat: usize,
+) -> serde_json::Value {
+    options["server"] = json!(
+        plan.targets
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+    );
+    options["domain"] = json!(connect.domain);
+    options["tls"] = json!(format!("{:?}", connect.tls).to_lowercase());
+    options["auth"] = json!(format!("{:?}", connect.auth).to_lowercase());
+    options["stream_management"] = json!(plan.ack_every);
+    options["threads"] = json!(plan.threads);
+    options["private_descriptors"] = json!(plan.private_descriptors);
+    options["source_addresses"] = json!(plan.sources);
+    options["parallel_logins"] = json!(plan.parallel * plan.threads);
+    options["rate"] = json!(connect.rate);
+    options["repeat"] = json!(repeat);
+    options
+}

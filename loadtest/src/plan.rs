@@ -1,0 +1,276 @@
+//! What a run does: the options that all scenarios share, checked, and what the threads share.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+
+use crate::args::{ConnectArgs, Security, TlsVersion};
+use crate::sasl::Mechanism;
+use crate::{sys, tls};
+
+/// Everything about the sessions that is the same for all of them.
+pub struct Plan {
+    pub targets: Vec<SocketAddr>,
+    pub sources: usize,
+    pub domain: String,
+    pub prefix: String,
+    pub password: String,
+    pub resource: String,
+    pub security: Security,
+    pub mechanism: Option<Mechanism>,
+    pub tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
+    /// Ask for an acknowledgement after so many stanzas; stream management is off where it is none.
+    pub ack_every: Option<u32>,
+    pub timeout: Duration,
+    pub threads: usize,
+    pub private_descriptors: bool,
+    /// Logins at the same time, in one thread.
+    pub parallel: usize,
+    /// Logins a second, in one thread.
+    pub rate: Option<f64>,
+    /// The stream header.
+    pub header: String,
+    /// Make the accounts by in-band registration instead of logging in.
+    pub register: bool,
+}
+
+/// Descriptors that a thread needs beside those of its sessions.
+const SPARE_DESCRIPTORS: usize = 200;
+
+impl Plan {
+    /// For so many connections in all, and so many of them at the same time.
+    pub fn new(args: &ConnectArgs, sessions: usize, at_once: usize) -> Result<Self, String> {
+        let targets = resolve(&args.server)?;
+        let limit = sys::raise_descriptor_limit()
+            .saturating_sub(SPARE_DESCRIPTORS)
+            .max(1);
+        let tables = at_once.div_ceil(limit).max(1);
+        let wanted = args
+            .threads
+            .unwrap_or_else(|| (sys::cores() / 2).max(1))
+            .max(1);
+        let private_descriptors = tables > 1 || args.private_descriptors;
+        let threads = wanted.max(tables).min(sessions.max(1));
+        let per_source = sys::ephemeral_ports() / 3 * targets.len();
+        let sources = args
+            .sources
+            .unwrap_or_else(|| sessions.div_ceil(per_source.max(1)));
+        let parallel = args.parallel.div_ceil(threads).max(1);
+        let domain = args.domain.clone();
+        let tls = match args.tls {
+            Security::None => None,
+            how => Some((tls_config(how, args.tls_version)?, server_name(&domain)?)),
+        };
+        Ok(Self {
+            header: format!(
+                "<?xml version='1.0'?><stream:stream to='{domain}' version='1.0' xml:lang='en' \
+                 xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams'>"
+            ),
+            targets,
+            sources: sources.clamp(1, 60_000),
+            domain,
+            prefix: args.user_prefix.clone(),
+            password: args.password.clone(),
+            resource: args.resource.clone(),
+            security: args.tls,
+            mechanism: args.auth.mechanism(),
+            tls,
+            ack_every: args.sm.then_some(args.sm_request.max(1)),
+            timeout: Duration::from_secs(args.timeout.max(1)),
+            threads,
+            private_descriptors,
+            parallel,
+            rate: args.rate.map(|rate| rate / threads as f64),
+            register: false,
+        })
+    }
+
+    /// The local address of the n-th session; none lets the kernel choose.
+    pub fn source(&self, index: usize, target: &SocketAddr) -> Option<SocketAddr> {
+        if !target.is_ipv4() || self.sources <= 1 {
+            return None;
+        }
+        let source = index % self.sources;
+        let address = Ipv4Addr::new(127, 0, (source / 250 + 1) as u8, (source % 250 + 1) as u8);
+        Some(SocketAddr::new(IpAddr::V4(address), 0))
+    }
+
+    pub fn target(&self, index: usize) -> SocketAddr {
+        self.targets[index % self.targets.len()]
+    }
+}
+
+fn resolve(names: &[String]) -> Result<Vec<SocketAddr>, String> {
+    let mut targets = Vec::new();
+    for name in names {
+        let found = name.to_socket_addrs().map_err(|e| format!("{name}: {e}"))?;
+        let found: Vec<_> = found.collect();
+        if let Some(foreign) = found.iter().find(|a| !a.ip().to_canonical().is_loopback()) {
+            return Err(format!(
+                "{name} is {foreign}, which is not a loopback address; this program loads only the \
+                 machine it runs on"
+            ));
+        }
+        targets.extend(found.into_iter().take(1));
+    }
+    if targets.is_empty() {
+        Err("no server address is given".to_owned())
+    } else {
+        Ok(targets)
+    }
+}
+
+fn tls_config(how: Security, version: TlsVersion) -> Result<Arc<ClientConfig>, String> {
+    let versions: &[_] = match version {
+        TlsVersion::Any => &[&rustls::version::TLS13, &rustls::version::TLS12],
+        TlsVersion::V13 => &[&rustls::version::TLS13],
+        TlsVersion::V12 => &[&rustls::version::TLS12],
+    };
+    let alpn = (how == Security::Direct).then_some(&b"xmpp-client"[..]);
+    tls::config(versions, alpn).map_err(|e| e.to_string())
+}
+
+fn server_name(domain: &str) -> Result<ServerName<'static>, String> {
+    ServerName::try_from(domain.to_owned()).map_err(|e| format!("domain {domain}: {e}"))
+}
+
+/// What the sessions are for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Task {
+    /// Log in and stay.
+    Hold,
+    /// Log in and out again.
+    Pass,
+    /// Talk in pairs.
+    Chat(Chat),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Chat {
+    pub window: u32,
+    pub body_octets: usize,
+    pub answer: Answer,
+    pub address: Address,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Answer {
+    /// The receiver of a message sends the next one: both ends talk.
+    Echo,
+    /// The sender sends the next one when its message has arrived: one end talks, one listens.
+    OneWay,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Address {
+    Bare,
+    Full,
+}
+
+/// Where a run stands; set by the main thread, read by the others once a turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
+#[repr(u8)]
+pub enum Phase {
+    Connect,
+    Warm,
+    Measure,
+    /// Nothing new is sent; what is under way may arrive.
+    Drain,
+    Close,
+    /// End at once.
+    Abort,
+}
+
+/// What the threads tell while they run.
+#[derive(Default)]
+pub struct Board {
+    phase: AtomicU8,
+    /// One row per thread, so that no cache line is shared.
+    pub rows: Vec<Row>,
+    errors: Mutex<BTreeMap<String, (u64, String)>>,
+    pub agreed: Mutex<Option<String>>,
+    /// Messages of an earlier run that came in this one.
+    pub left_over: AtomicU64,
+}
+
+#[derive(Default)]
+#[repr(align(128))]
+pub struct Row {
+    /// Sessions that have logged in, ever.
+    pub ready: AtomicU64,
+    pub failed: AtomicU64,
+    /// Sessions whose stream has ended as it should.
+    pub ended: AtomicU64,
+    pub sent: AtomicU64,
+    pub received: AtomicU64,
+    /// Stanzas that await an acknowledgement; known while draining only.
+    pub unacknowledged: AtomicU64,
+    /// Sessions that are logged in now.
+    pub online: AtomicU64,
+}
+
+impl Board {
+    pub fn new(threads: usize) -> Self {
+        Self {
+            rows: (0..threads).map(|_| Row::default()).collect(),
+            ..Self::default()
+        }
+    }
+
+    pub fn phase(&self) -> Phase {
+        match self.phase.load(Ordering::Relaxed) {
+            0 => Phase::Connect,
+            1 => Phase::Warm,
+            2 => Phase::Measure,
+            3 => Phase::Drain,
+            4 => Phase::Close,
+            _ => Phase::Abort,
+        }
+    }
+
+    pub fn set_phase(&self, phase: Phase) {
+        self.phase.store(phase as u8, Ordering::Relaxed);
+    }
+
+    pub fn total(&self, column: impl Fn(&Row) -> &AtomicU64) -> u64 {
+        self.rows
+            .iter()
+            .map(|row| column(row).load(Ordering::Relaxed))
+            .sum()
+    }
+
+    /// Counts an error and keeps the first of its kind as the example.
+    pub fn error(&self, kind: &str, example: impl FnOnce() -> String) {
+        self.errors_of_kind(kind, 1, example);
+    }
+
+    pub fn errors_of_kind(&self, kind: &str, count: u64, example: impl FnOnce() -> String) {
+        if count == 0 {
+            return;
+        }
+        let mut errors = self.errors.lock().expect("no thread panics with the lock");
+        match errors.get_mut(kind) {
+            Some((total, _)) => *total += count,
+            None => {
+                errors.insert(kind.to_owned(), (count, example()));
+            }
+        }
+    }
+
+    pub fn error_count(&self) -> u64 {
+        let errors = self.errors.lock().expect("no thread panics with the lock");
+        errors.values().map(|(count, _)| count).sum()
+    }
+
+    pub fn errors(&self) -> BTreeMap<String, (u64, String)> {
+        self.errors
+            .lock()
+            .expect("no thread panics with the lock")
+            .clone()
+    }
+}
