@@ -22,7 +22,7 @@ pub enum Event {
     /// SASL failed.
     LoginFailed {
         account: Box<str>,
-        mechanism: &'static str,
+        condition: &'static str,
     },
     /// A stream was closed for the peer's fault.
     StreamError { condition: &'static str },

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::dispatch::{self, Phase};
-use super::{route, serve};
+use super::{management, route, serve};
 use crate::features::Verdict;
 use crate::session::ctx::{Ctx, Waiter};
 use crate::session::session::SessionKey;
@@ -35,6 +35,9 @@ pub fn take(
     scope: &StreamScope,
     element: Element<'_>,
 ) -> Result<(), StreamError> {
+    if element.namespace() == ns::SM {
+        return management::take(ctx, key, element);
+    }
     if element.namespace() != ns::CLIENT {
         let Some(nonza) = dispatch::nonza(element.namespace(), element.local()) else {
             return Err(StreamError::UnsupportedStanzaType);

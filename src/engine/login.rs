@@ -4,20 +4,21 @@
 //! the link moves to the account's home shard, once, and takes the records along.
 
 use super::input::{Origin, Secured};
-use super::lifecycle;
-use super::links::{Link, Login, Reading, Released, Stream, Unread, login_of};
+use super::{lifecycle, management};
+use super::links::{Link, Login, Reading, Released, Stream, login_of};
 use super::shard::{Shard, install};
 use crate::base::event::Event;
 use crate::base::time::Now;
-use crate::features::management;
 use crate::session::account::{AccountKey, State};
 use crate::session::ctx::{Core, Ctx, Due, Waiter};
 use crate::session::effects::{Effects, LinkEffect, LinkKey};
 use crate::session::queue::Queue;
 use crate::session::session::Flags;
 use crate::store::{Head, Op, Reply, StreamId};
-use crate::stream::c2s::{Bindings, Negotiation, Offer, Step};
-use crate::xmpp::error::{Condition, StreamError};
+use crate::stream::c2s::{Negotiation, Offer, Step, Tls};
+use crate::stream::resume;
+use crate::stream::sasl::{self, Bindings, Keys, Lookup};
+use crate::xmpp::error::{Condition, StanzaError, StreamError};
 use crate::xmpp::jid::{self, BareJid};
 use crate::xmpp::stanza::{Draft, Kind, Type};
 use crate::xmpp::xml::{Element, Header, StreamScope};
@@ -37,10 +38,14 @@ impl Tokens {
         let policy = &core.policy;
         Offer {
             domains: &policy.domains,
-            require_tls: policy.require_tls,
-            offer_tls: policy.offer_tls,
-            secret: &policy.secret,
+            tls: match (policy.offer_tls, policy.require_tls) {
+                (true, true) => Tls::Required,
+                (true, false) => Tls::Optional,
+                (false, _) => Tls::Unavailable,
+            },
             limits: &policy.limits,
+            secret: &policy.secret,
+            iterations: sasl::ITERATIONS,
             stream_id: &self.stream_id,
             nonce: &self.nonce,
             caps: None,
@@ -53,7 +58,10 @@ pub fn opened(shard: &mut Shard, key: LinkKey, origin: Origin, now: Now, fx: &mu
     if shard.stopping {
         return fx.link(key, LinkEffect::Abort);
     }
-    let negotiation = Negotiation::new(origin.entry == super::Entry::DirectTls);
+    let negotiation = match origin.entry {
+        super::Entry::Clear => Negotiation::clear(),
+        super::Entry::DirectTls => Negotiation::direct_tls(),
+    };
     shard.links.place(key, Link::new(negotiation, now.mono));
     let at = now.mono.after(shard.core.policy.limits.login_timeout);
     shard.core.wheel.set(at, Due::Link(key));
@@ -69,7 +77,7 @@ pub fn adopted(
 ) {
     let Released { login, unread, scope } = *released;
     let opened = login.opened;
-    let mut link = Link::new(Negotiation::new(false), now.mono);
+    let mut link = Link::new(Negotiation::clear(), now.mono);
     link.stream = Stream::Login(login);
     link.scope = scope;
     shard.links.place(key, link);
@@ -108,7 +116,7 @@ pub fn header(
     let Some(login) = login_of(&mut shard.links, key) else { return };
     let offer = tokens.offer(&shard.core);
     let mut out = Vec::new();
-    let result = login.negotiation.header(header, &offer, &mut out);
+    let result = login.negotiation.header(*header, &offer, &mut out);
     login.queue.append(&mut shard.core.pool, |queue| queue.extend_from_slice(&out));
     fx.link(key, LinkEffect::Flush);
     if let Err(error) = result {
@@ -140,24 +148,32 @@ pub fn keys(shard: &mut Shard, key: LinkKey, reply: Reply, now: Now, fx: &mut Ef
     let mut out = Vec::new();
     let result = match reply {
         Reply::Head(head) => {
-            let result =
-                login.negotiation.keys(head.credentials.as_deref(), &offer, &mut out);
+            let keys = head.credentials.as_deref().map(Keys::decode);
+            let found = match &keys {
+                None => Lookup::Unknown,
+                Some(Ok(keys)) => Lookup::Known(keys),
+                Some(Err(_)) => Lookup::Unavailable,
+            };
+            let result = login.negotiation.keys(found, &offer, &mut out);
             login.head = Some(head);
             result
         }
-        _ => login.negotiation.unavailable(&mut out),
+        _ => login.negotiation.keys(Lookup::Unavailable, &offer, &mut out),
     };
     go_on(shard, key, result, &out, now, fx);
 }
 
 /// A password was hashed.
 pub fn hashed(shard: &mut Shard, key: LinkKey, reply: Reply, now: Now, fx: &mut Effects) {
+    let tokens = Tokens::new(&mut shard.core);
     let Some(login) = login_of(&mut shard.links, key) else { return };
+    let offer = tokens.offer(&shard.core);
     let mut out = Vec::new();
-    let result = match &reply {
-        Reply::Hashed(hash) => login.negotiation.hashed(hash, &mut out),
-        _ => login.negotiation.unavailable(&mut out),
+    let hash: &[u8] = match &reply {
+        Reply::Hashed(hash) => hash,
+        _ => &[],
     };
+    let result = login.negotiation.hashed(hash, &offer, &mut out);
     go_on(shard, key, result, &out, now, fx);
 }
 
@@ -205,9 +221,10 @@ fn proceed(
     };
     match step {
         Step::Continue => {}
-        Step::Failed { mechanism, account } => {
-            let account = account.map_or_else(|| "".into(), |jid| jid.as_str().into());
-            fx.events.push(Event::LoginFailed { account, mechanism });
+        Step::Failed(condition) => {
+            let claimed = login.negotiation.claimed();
+            let account = claimed.map_or("", BareJid::as_str).into();
+            fx.events.push(Event::LoginFailed { account, condition: condition.as_str() });
         }
         Step::StartTls => {
             link.reading = Reading::Off;
@@ -225,16 +242,17 @@ fn proceed(
             wait(shard, key, fx);
             let mut ctx = Ctx { core: &mut shard.core, fx, now };
             ctx.ask(Waiter::Hash(key), |ops| Op::Hash {
-                hash: job.hash,
-                password: ops.keep(job.password.as_bytes()),
+                hash: match job.hash {
+                    sasl::Hash::Sha1 => crate::store::Hash::Sha1,
+                    _ => crate::store::Hash::Sha256,
+                },
+                password: ops.keep(&job.password),
                 salt: ops.keep(&job.salt),
                 iterations: job.iterations,
             });
         }
         Step::Authenticated(account) => authenticated(shard, key, &account, now, fx),
-        Step::Bind { reference, resource } => {
-            bind(shard, key, &reference, resource, now, fx);
-        }
+        Step::Bind(resource) => bind(shard, key, resource, now, fx),
         Step::Resume { previd, handled } => resume(shard, key, &previd, handled, now, fx),
     }
 }
@@ -315,50 +333,38 @@ pub fn loaded(ctx: &mut Ctx<'_>, key: AccountKey, reply: Reply) {
 fn bind(
     shard: &mut Shard,
     key: LinkKey,
-    reference: &[u8],
-    resource: Option<String>,
+    resource: Option<Box<str>>,
     now: Now,
     fx: &mut Effects,
 ) {
-    let resource = resource.unwrap_or_else(|| shard.core.token());
+    let resource = resource.unwrap_or_else(|| shard.core.token().into());
     let Some((account, queue)) = take_queue(shard, key) else { return };
     let mut ctx = Ctx { core: &mut shard.core, fx, now };
     let Some(found) = ctx.accounts.find(&account) else {
         give_queue(shard, key, queue);
         return shard.fail(key, StreamError::NotAuthorized, now, fx);
     };
-    match lifecycle::bind(&mut ctx, found, key, &resource, queue) {
+    let mut out = Vec::new();
+    let bound = lifecycle::bind(&mut ctx, found, key, &resource, queue);
+    let Some(login) = login_of(&mut shard.links, key) else { return };
+    match bound {
         Ok(session) => {
             let full = ctx.session(session).map(|s| s.jid.clone()).unwrap_or_default();
-            let result = Draft::new(Kind::Iq, Type::Result, "", "", reference)
-                .with_content(bound(&full));
-            ctx.send(session, &result.as_stanza(), "");
+            login.negotiation.bound(Ok(&full), &mut out);
+            ctx.send_nonza(session, &out);
             super::route::drain_local(&mut ctx);
             if let Some(link) = shard.links.get_mut(key) {
                 link.stream = Stream::Bound(session);
             }
         }
         Err(queue) => {
-            give_queue(shard, key, queue);
-            refuse_bind(shard, key, reference, fx);
+            let refused = StanzaError::new(Condition::ResourceConstraint);
+            login.negotiation.bound(Err(refused), &mut out);
+            login.queue = queue;
+            login.queue.append(&mut ctx.core.pool, |queue| queue.extend_from_slice(&out));
+            fx.link(key, LinkEffect::Flush);
         }
     }
-}
-
-fn bound(full: &str) -> Vec<u8> {
-    let mut payload = b"<bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'><jid>".to_vec();
-    crate::xmpp::xml::writer::escape_text(&mut payload, full);
-    payload.extend_from_slice(b"</jid></bind>");
-    payload
-}
-
-/// RFC 6120 section 7.6.2.1.
-fn refuse_bind(shard: &mut Shard, key: LinkKey, reference: &[u8], fx: &mut Effects) {
-    let mut draft = Draft::new(Kind::Iq, Type::Error, "", "", reference);
-    crate::xmpp::error::StanzaError::new(Condition::ResourceConstraint).write(draft.content());
-    let Some(login) = login_of(&mut shard.links, key) else { return };
-    login.queue.append(&mut shard.core.pool, |out| draft.as_stanza().write("", out));
-    fx.link(key, LinkEffect::Flush);
 }
 
 fn take_queue(shard: &mut Shard, key: LinkKey) -> Option<(String, Queue)> {
@@ -407,10 +413,7 @@ fn resume(
     management.detached = None;
     management.told = management.handled();
     let mut octets = greeting.output().to_vec();
-    octets.extend_from_slice(
-        format!("<resumed xmlns='urn:xmpp:sm:3' previd='{previd}' h='{}'/>", management.told)
-            .as_bytes(),
-    );
+    resume::write_resumed(&mut octets, previd, management.told);
     greeting.discard(&mut core.pool);
     entry.queue.replay(&mut core.pool, &octets);
     if let Some(link) = shard.links.get_mut(key) {
@@ -436,13 +439,10 @@ fn replace_link(shard: &mut Shard, former: LinkKey, fx: &mut Effects) {
 
 /// The client may bind instead. `h` as far as the journal knows it.
 fn resume_failed(shard: &mut Shard, key: LinkKey, handled: Option<u32>, fx: &mut Effects) {
-    let h = handled.map(|h| format!(" h='{h}'")).unwrap_or_default();
-    let failed = format!(
-        "<failed xmlns='urn:xmpp:sm:3'{h}><item-not-found \
-         xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></failed>"
-    );
     let Some(login) = login_of(&mut shard.links, key) else { return };
-    login.queue.append(&mut shard.core.pool, |out| out.extend_from_slice(failed.as_bytes()));
+    let mut out = Vec::new();
+    login.negotiation.not_resumed(Condition::ItemNotFound, handled, &mut out);
+    login.queue.append(&mut shard.core.pool, |queue| queue.extend_from_slice(&out));
     fx.link(key, LinkEffect::Flush);
 }
 
@@ -499,28 +499,26 @@ fn ask_for_life(
 }
 
 impl Login {
-    /// The stream error and the end of the stream, with a header before it if we sent none
-    /// (RFC 6120 section 4.9.1.2).
+    /// The stream error and the end of the stream, with a header before it if we sent none.
     pub(super) fn last_words(&mut self, core: &mut Core, error: StreamError) -> Queue {
-        let mut queue = std::mem::take(&mut self.queue);
+        self.say_last(core, |negotiation, offer, out| negotiation.close(error, offer, out))
+    }
+
+    /// The end of the stream, in answer to the client's.
+    pub(super) fn goodbye(&mut self, core: &mut Core) -> Queue {
+        self.say_last(core, |negotiation, offer, out| negotiation.end(offer, out))
+    }
+
+    fn say_last(
+        &mut self,
+        core: &mut Core,
+        say: impl FnOnce(&mut Negotiation, &Offer<'_>, &mut Vec<u8>),
+    ) -> Queue {
         let tokens = Tokens::new(core);
-        let mut header = Vec::new();
-        if !self.negotiation.has_header() {
-            self.negotiation.write_header(&tokens.offer(core), &mut header);
-        }
-        queue.append(&mut core.pool, |out| {
-            out.extend_from_slice(&header);
-            error.write(out);
-            out.extend_from_slice(b"</stream:stream>");
-        });
+        let mut out = Vec::new();
+        say(&mut self.negotiation, &tokens.offer(core), &mut out);
+        let mut queue = std::mem::take(&mut self.queue);
+        queue.append(&mut core.pool, |octets| octets.extend_from_slice(&out));
         queue
     }
 }
-
-impl Unread {
-    /// Whether nothing was received beyond what was taken.
-    pub fn is_empty(&self) -> bool {
-        self.octets.is_empty()
-    }
-}
-

@@ -7,6 +7,7 @@ pub mod input;
 pub mod lifecycle;
 pub mod links;
 pub mod login;
+pub mod management;
 pub mod route;
 pub mod serve;
 pub mod shard;

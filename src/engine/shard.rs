@@ -6,11 +6,10 @@ use super::inbound::{self, Scratch};
 use super::input::{Command, Input};
 use super::lifecycle::{self, Farewell};
 use super::links::{Link, Links, Reading, Released, Stream, Unread};
-use super::{deliver, login, route, shutdown};
+use super::{deliver, login, management, route, shutdown};
 use crate::base::event::Event;
 use crate::base::slab::Mirror;
 use crate::base::time::{Moment, Now};
-use crate::features::management;
 use crate::session::ctx::{Core, Ctx, Due, Setup, Waiter};
 use crate::session::effects::{Effects, LinkEffect, LinkKey};
 use crate::session::session::{Flags, SessionKey};
@@ -498,10 +497,7 @@ impl Shard {
                 self.adopt_orphans(fx);
             }
             Stream::Login(login) => {
-                let mut queue = std::mem::take(&mut login.queue);
-                queue.append(&mut self.core.pool, |out| {
-                    out.extend_from_slice(b"</stream:stream>");
-                });
+                let queue = login.goodbye(&mut self.core);
                 link.close_with(queue, key, fx);
             }
             Stream::Closing(_) => {}

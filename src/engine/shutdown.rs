@@ -2,11 +2,10 @@
 //! written down for the next process (P7).
 
 use super::lifecycle::{self, Farewell};
-use super::login;
+use super::{login, management};
 use super::links::Stream;
 use super::shard::Shard;
 use crate::base::time::Now;
-use crate::features::management;
 use crate::session::ctx::{Ctx, Revival, Waiter};
 use crate::session::effects::{Effects, LinkKey};
 use crate::session::record;

@@ -98,7 +98,6 @@ impl Feature {
 }
 
 /// Everything that is served, in the order in which hooks are asked.
-pub const FEATURES: &[&Feature] = &[&management::FEATURE, &ping::FEATURE];
+pub const FEATURES: &[&Feature] = &[&ping::FEATURE];
 
-pub mod management;
 pub mod ping;

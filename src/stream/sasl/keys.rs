@@ -317,6 +317,8 @@ fn take<'a>(rest: &mut &'a [u8], octets: usize) -> Result<&'a [u8], KeysError> {
 
 /// Octets of a salt of ours.
 pub const SALT_OCTETS: usize = 16;
+/// Of PBKDF2, for accounts that this server makes: about a millisecond of a core.
+pub const ITERATIONS: u32 = 10_000;
 /// Bounds the work that an imported record may ask of a client and of our storage threads.
 pub const ITERATIONS_MAX: u32 = 10_000_000;
 /// Octets of a password, before preparation.

@@ -21,7 +21,7 @@ use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
 pub use hash::{Digest, Hash};
-pub use keys::{Entry, Keys};
+pub use keys::{Entry, ITERATIONS, Keys};
 pub use scram::{Binding, TLS_EXPORTER, TLS_SERVER_END_POINT};
 
 /// A way to authenticate.

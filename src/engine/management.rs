@@ -1,77 +1,61 @@
 //! XEP-0198 Stream Management on a bound stream: enabling, counting, acknowledging.
 //!
-//! Resumption begins before a resource is bound and lives with the login, in `engine`.
+//! Resumption begins before a resource is bound and lives with the login.
 
-use super::{Feature, NonzaRoute, Xep};
+use std::time::Duration;
+
 use crate::session::ctx::{Ctx, Due};
+use crate::session::effects::LinkEffect;
 use crate::session::session::{Flags, Management, SessionKey};
 use crate::store::StreamId;
-use crate::xmpp::error::StreamError;
-use crate::xmpp::ns;
+use crate::stream::resume::{self, Nonza, Resumption};
+use crate::xmpp::error::{Condition, StreamError};
 use crate::xmpp::xml::Element;
 
-pub const FEATURE: Feature = Feature {
-    xep: Some(Xep { number: 198, version: "1.6.1" }),
-    nonza: &[
-        NonzaRoute { namespace: ns::SM, name: "r", take: request },
-        NonzaRoute { namespace: ns::SM, name: "a", take: answer },
-        NonzaRoute { namespace: ns::SM, name: "enable", take: enable },
-        NonzaRoute { namespace: ns::SM, name: "resume", take: resume_too_late },
-    ],
-    ..Feature::NONE
-};
+/// Takes an element of stream management from a bound stream.
+///
+/// # Errors
+/// An `h` that is no number, or beyond what was sent.
+pub fn take(ctx: &mut Ctx<'_>, key: SessionKey, el: Element<'_>) -> Result<(), StreamError> {
+    match Nonza::parse(el) {
+        Ok(Nonza::Request) => acknowledge(ctx, key),
+        Ok(Nonza::Answer { handled }) => return acknowledged(ctx, key, handled),
+        Ok(Nonza::Enable(resumption)) => enable(ctx, key, resumption),
+        // A bound session is not the place to resume another one (section 5).
+        Ok(Nonza::Resume { .. }) => fail(ctx, key, Condition::UnexpectedRequest),
+        Err(_) if el.local() == "a" => return Err(StreamError::InvalidXml),
+        Err(condition) => fail(ctx, key, condition),
+    }
+    Ok(())
+}
+
+fn fail(ctx: &mut Ctx<'_>, key: SessionKey, condition: Condition) {
+    let mut failed = Vec::new();
+    resume::write_failed(&mut failed, condition, None);
+    ctx.send_nonza(key, &failed);
+}
 
 /// Section 3. What is sent from here on is kept until the client has it.
-fn enable(ctx: &mut Ctx<'_>, key: SessionKey, nonza: Element<'_>) -> Result<(), StreamError> {
+fn enable(ctx: &mut Ctx<'_>, key: SessionKey, resumption: Resumption) {
     let id = StreamId(ctx.core.random());
-    let longest = ctx.policy.limits.resumption_timeout.as_secs() as u32;
-    let wanted = nonza.attr("max").and_then(|max| max.parse::<u32>().ok());
-    let resume = matches!(nonza.attr("resume").as_deref(), Some("true" | "1"));
-    let resume_seconds = if resume { wanted.unwrap_or(longest).min(longest) } else { 0 };
-    let Some(session) = ctx.core.sessions.get_mut(key) else { return Ok(()) };
-    if session.management.is_some() {
-        let failed = "<failed xmlns='urn:xmpp:sm:3'><unexpected-request \
-             xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></failed>";
-        ctx.send_nonza(key, failed.as_bytes());
-        return Ok(());
-    }
-    session.management = Some(Box::new(Management::new(id, resume_seconds)));
-    let enabled = if resume_seconds > 0 {
-        let StreamId(token) = id;
-        format!(
-            "<enabled xmlns='urn:xmpp:sm:3' id='{token:032x}' resume='true' \
-             max='{resume_seconds}'/>"
-        )
-    } else {
-        "<enabled xmlns='urn:xmpp:sm:3'/>".to_owned()
+    let longest = ctx.policy.limits.resumption_timeout;
+    let time = match resumption {
+        Resumption::Unwanted => Duration::ZERO,
+        Resumption::Wanted { max } => max.unwrap_or(longest).min(longest),
     };
-    ctx.send_nonza(key, enabled.as_bytes());
+    let Some(session) = ctx.core.sessions.get_mut(key) else { return };
+    if session.management.is_some() {
+        return fail(ctx, key, Condition::UnexpectedRequest);
+    }
+    let seconds = u32::try_from(time.as_secs()).unwrap_or(u32::MAX);
+    session.management = Some(Box::new(Management::new(id, seconds)));
+    let token = format!("{:032x}", id.0);
+    let mut enabled = Vec::new();
+    resume::write_enabled(&mut enabled, (seconds > 0).then_some((token.as_str(), time)));
+    ctx.send_nonza(key, &enabled);
     if let Some(session) = ctx.core.sessions.get_mut(key) {
         session.queue.count_from_here();
     }
-    Ok(())
-}
-
-/// Section 5: a bound session is not the place to resume another one.
-fn resume_too_late(ctx: &mut Ctx<'_>, key: SessionKey, _: Element<'_>) -> Result<(), StreamError> {
-    let failed = "<failed xmlns='urn:xmpp:sm:3'><unexpected-request \
-         xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></failed>";
-    ctx.send_nonza(key, failed.as_bytes());
-    Ok(())
-}
-
-/// Section 4: answered at once with what is settled so far, never later.
-fn request(ctx: &mut Ctx<'_>, key: SessionKey, _: Element<'_>) -> Result<(), StreamError> {
-    acknowledge(ctx, key);
-    Ok(())
-}
-
-/// Section 4: the client has everything up to `h`.
-fn answer(ctx: &mut Ctx<'_>, key: SessionKey, nonza: Element<'_>) -> Result<(), StreamError> {
-    let Some(handled) = nonza.attr("h").and_then(|h| h.parse::<u32>().ok()) else {
-        return Err(StreamError::InvalidXml);
-    };
-    acknowledged(ctx, key, handled)
 }
 
 /// Tells the client the present `h`.
@@ -88,7 +72,7 @@ pub fn acknowledge(ctx: &mut Ctx<'_>, key: SessionKey) {
         out.extend_from_slice(b"'/>");
     });
     if let Some(link) = session.link {
-        ctx.fx.link(link, crate::session::effects::LinkEffect::Flush);
+        ctx.fx.link(link, LinkEffect::Flush);
     }
 }
 
@@ -160,7 +144,7 @@ pub fn ask(ctx: &mut Ctx<'_>, key: SessionKey) {
     let waits = session.link.is_some() && session.queue.unacknowledged() > 0;
     let Some(management) = session.management.as_deref_mut().filter(|_| waits) else { return };
     management.octets_since_request = 0;
-    ctx.send_nonza(key, crate::session::ctx::REQUEST);
+    ctx.send_nonza(key, resume::REQUEST);
 }
 
 fn decimal(mut number: u32, digits: &mut [u8; 10]) -> &[u8] {
@@ -176,7 +160,7 @@ fn decimal(mut number: u32, digits: &mut [u8; 10]) -> &[u8] {
 }
 
 const UNASKED_STANZAS: u32 = 5;
-const UNASKED_AFTER: std::time::Duration = std::time::Duration::from_millis(100);
+const UNASKED_AFTER: Duration = Duration::from_millis(100);
 
 #[cfg(test)]
 mod tests {
