@@ -10,7 +10,7 @@ import socket
 import subprocess
 import time
 
-from .server import START_DEADLINE, Account, Server
+from .server import DOMAIN, START_DEADLINE, Account, Server
 
 CONFIG = """
 daemonize = false
@@ -37,6 +37,10 @@ VirtualHost "{domain}"
 
 class Prosody(Server):
     kind = "prosody"
+
+    def __init__(self, folder, authority, domain=DOMAIN, options=None, wrapper=()):
+        """`options` are encke's; what Prosody does without them is what it is compared by."""
+        super().__init__(folder, authority, domain)
 
     def start(self) -> "Prosody":
         (self.folder / "data").mkdir(exist_ok=True)

@@ -266,9 +266,10 @@ class Client(Stream):
         return self
 
     async def authenticate(self, direct_tls=True, receive_buffer=None):
-        await self.connect(direct_tls, receive_buffer)
+        """`direct_tls`: True, False for STARTTLS, None for a plain link where that is allowed."""
+        await self.connect(bool(direct_tls), receive_buffer)
         await self.open()
-        if not direct_tls:
+        if direct_tls is False:
             await self.starttls()
             await self.open()
         await self.plain()
