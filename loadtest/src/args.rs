@@ -178,7 +178,7 @@ pub struct ConnectArgs {
     /// Logins begun in a second; by default as fast as they go.
     #[arg(long)]
     pub rate: Option<f64>,
-    /// Seconds that a login or a logout may take.
+    /// Seconds that a login or a logout may take; the last messages have at most 5.
     #[arg(long, default_value_t = 30)]
     pub timeout: u64,
     /// Use stream management (XEP-0198) where it is offered.

@@ -263,7 +263,8 @@ fn chat_once(bench: &mut Bench, args: &ChatArgs, chat: Chat) -> Figures {
 
 /// Waits for what is under way; what has not come or has not been acknowledged by then is lost.
 fn drain(bench: &mut Bench, board: &Board) {
-    let until = Instant::now() + DRAIN;
+    let most = DRAIN.min(bench.plan.timeout);
+    let until = Instant::now() + most;
     // A turn of each thread, so that all have seen the phase and have told what they wait for.
     let turn = Instant::now() + DRAIN_AT_LEAST;
     let unacknowledged = |board: &Board| board.total(|row| &row.unacknowledged);
