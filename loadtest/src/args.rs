@@ -22,14 +22,15 @@ pub struct Cli {
 pub enum Command {
     /// Write accounts for a bulk import, all with one password and one salt.
     ///
-    /// The accounts are PREFIX0@DOMAIN, PREFIX1@DOMAIN and so on. The shared salt lets the generator
-    /// compute PBKDF2 once instead of once a login, so that it is not the generator that is measured.
+    /// The accounts are PREFIX0@DOMAIN, PREFIX1@DOMAIN and so on. The shared salt lets the
+    /// generator compute PBKDF2 once instead of once a login, so that it is not the generator that
+    /// is measured.
     Accounts(AccountsArgs),
     /// Make accounts by in-band registration (XEP-0077), where the server offers it.
     ///
     /// Prosody: `modules_enabled = { "register_ibr" }; allow_registration = true`. ejabberd:
-    /// mod_register with `ip_access: all` and `registration_timeout: infinity`. Such servers choose a
-    /// salt for each account, and then PBKDF2 runs in the generator for every login: use
+    /// mod_register with `ip_access: all` and `registration_timeout: infinity`. Such servers choose
+    /// a salt for each account, and then PBKDF2 runs in the generator for every login: use
     /// `accounts --format prosody`, or `--auth plain`, where its CPU time matters.
     Register(RegisterArgs),
     /// Log in many sessions, hold them, and say what memory one takes.

@@ -15,7 +15,8 @@ use crate::report::Figures;
 pub fn idle(args: &IdleArgs) -> Result<Ending, String> {
     let options = json!({ "sessions": args.sessions, "hold_seconds": args.hold });
     let mut bench = Bench::new("idle", &args.connect, &args.report, args.sessions, options)?;
-    // Once, before the first session: what an allocator keeps from an earlier run is not subtracted.
+    // Once, before the first session: what an allocator keeps from an earlier run is not
+    // subtracted.
     let before = bench.server.and_then(Memory::of);
     let own_before = Memory::of(std::process::id()).unwrap_or_default();
     bench.repeat(&args.report, |bench| {

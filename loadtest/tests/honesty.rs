@@ -1,5 +1,5 @@
-//! The generator against a server that misbehaves: whatever goes wrong is counted, named, and shows in
-//! the exit code, and every run ends by itself.
+//! The generator against a server that misbehaves: whatever goes wrong is counted, named, and shows
+//! in the exit code, and every run ends by itself.
 
 mod fake;
 
