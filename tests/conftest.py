@@ -44,6 +44,7 @@ def server(new_server):
     server = new_server().start()
     yield server
     assert server.alive(), f"the server died during these tests:\n{server.log_tail()}"
+    assert server.panics() == 0, f"a panic was caught:\n{server.log_tail()}"
     code = server.stop()
     if server.kind == "encke":
         assert code == 0, f"SIGTERM ended with {code}:\n{server.log_tail()}"

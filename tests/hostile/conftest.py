@@ -16,6 +16,7 @@ def server(new_server):
     server.hostile = server.account("mallory")
     yield server
     assert server.alive(), f"the server died:\n{server.log_tail()}"
+    assert server.panics() == 0, f"a panic was caught:\n{server.log_tail()}"
     assert server.stop() == 0 or server.kind != "encke"
 
 

@@ -91,6 +91,10 @@ class Server:
             self.kill()
             raise AssertionError(f"{self.kind} did not end within {STOP_DEADLINE:.0f} s of SIGTERM")
 
+    def panics(self) -> int:
+        """Panics that the server caught and survived; none is allowed."""
+        return 0
+
     def log_tail(self, lines: int = 40) -> str:
         with contextlib.suppress(FileNotFoundError):
             text = self.log.read_text(errors="replace").splitlines()
@@ -140,6 +144,9 @@ class Encke(Server):
         done = self.run("status", "--json")
         assert done.returncode == 0, f"`encke status` said: {done.stderr}"
         return json.loads(done.stdout)
+
+    def panics(self) -> int:
+        return sum(shard["panics"] for shard in self.status()["shards"])
 
     def run(self, *words: str, stdin: str = "") -> subprocess.CompletedProcess:
         """One administrative command, as a person would give it."""
