@@ -22,14 +22,15 @@ pub struct Cli {
 pub enum Command {
     /// Write accounts for a bulk import, all with one password and one salt.
     ///
-    /// The accounts are PREFIX0@DOMAIN, PREFIX1@DOMAIN and so on. The shared salt lets the generator
-    /// compute PBKDF2 once instead of once a login, so that it is not the generator that is measured.
+    /// The accounts are PREFIX0@DOMAIN, PREFIX1@DOMAIN and so on. The shared salt lets the
+    /// generator compute PBKDF2 once instead of once a login, so that it is not the generator that
+    /// is measured.
     Accounts(AccountsArgs),
     /// Make accounts by in-band registration (XEP-0077), where the server offers it.
     ///
     /// Prosody: `modules_enabled = { "register_ibr" }; allow_registration = true`. ejabberd:
-    /// mod_register with `ip_access: all` and `registration_timeout: infinity`. Such servers choose a
-    /// salt for each account, and then PBKDF2 runs in the generator for every login: use
+    /// mod_register with `ip_access: all` and `registration_timeout: infinity`. Such servers choose
+    /// a salt for each account, and then PBKDF2 runs in the generator for every login: use
     /// `accounts --format prosody`, or `--auth plain`, where its CPU time matters.
     Register(RegisterArgs),
     /// Log in many sessions, hold them, and say what memory one takes.
@@ -178,7 +179,7 @@ pub struct ConnectArgs {
     /// Logins begun in a second; by default as fast as they go.
     #[arg(long)]
     pub rate: Option<f64>,
-    /// Seconds that a login or a logout may take.
+    /// Seconds that a login or a logout may take; the last messages have at most 5.
     #[arg(long, default_value_t = 30)]
     pub timeout: u64,
     /// Use stream management (XEP-0198) where it is offered.

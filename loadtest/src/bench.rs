@@ -1,4 +1,5 @@
-//! What the scenarios have in common: threads are started, led through phases, waited for and asked.
+//! What the scenarios have in common: threads are started, led through phases, waited for and
+//! asked.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};

@@ -1,5 +1,6 @@
-//! Messages that are counted: every body says which run, which pair and direction and which number it
-//! is, so that a message that is lost, doubled, out of order or given to somebody else is noticed.
+//! Messages that are counted: every body says which run, which pair and direction and which number
+//! it is, so that a message that is lost, doubled, out of order or given to somebody else is
+//! noticed.
 
 use std::sync::atomic::Ordering;
 

@@ -190,7 +190,8 @@ pub fn number(value: f64) -> String {
     }
 }
 
-/// The line that shows a run while it goes on: redrawn on a terminal, now and then a line elsewhere.
+/// The line that shows a run while it goes on: redrawn on a terminal, now and then a line
+/// elsewhere.
 pub struct Live {
     terminal: bool,
     shown: Option<Instant>,

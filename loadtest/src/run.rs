@@ -15,7 +15,8 @@ use crate::report::Figures;
 pub fn idle(args: &IdleArgs) -> Result<Ending, String> {
     let options = json!({ "sessions": args.sessions, "hold_seconds": args.hold });
     let mut bench = Bench::new("idle", &args.connect, &args.report, args.sessions, options)?;
-    // Once, before the first session: what an allocator keeps from an earlier run is not subtracted.
+    // Once, before the first session: what an allocator keeps from an earlier run is not
+    // subtracted.
     let before = bench.server.and_then(Memory::of);
     let own_before = Memory::of(std::process::id()).unwrap_or_default();
     bench.repeat(&args.report, |bench| {
@@ -263,7 +264,8 @@ fn chat_once(bench: &mut Bench, args: &ChatArgs, chat: Chat) -> Figures {
 
 /// Waits for what is under way; what has not come or has not been acknowledged by then is lost.
 fn drain(bench: &mut Bench, board: &Board) {
-    let until = Instant::now() + DRAIN;
+    let most = DRAIN.min(bench.plan.timeout);
+    let until = Instant::now() + most;
     // A turn of each thread, so that all have seen the phase and have told what they wait for.
     let turn = Instant::now() + DRAIN_AT_LEAST;
     let unacknowledged = |board: &Board| board.total(|row| &row.unacknowledged);

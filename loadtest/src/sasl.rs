@@ -1,7 +1,7 @@
 //! SASL as a client: PLAIN, SCRAM-SHA-1 and SCRAM-SHA-256 (RFC 5802), without channel binding.
 //!
-//! The expensive part, PBKDF2, is computed once per mechanism, password, salt and count of iterations:
-//! test accounts that share a salt cost the generator two hashes a login.
+//! The expensive part, PBKDF2, is computed once per mechanism, password, salt and count of
+//! iterations: test accounts that share a salt cost the generator two hashes a login.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -90,8 +90,8 @@ fn hash(mechanism: Mechanism, text: &[u8]) -> Vec<u8> {
 #[derive(Default)]
 pub struct KeyCache {
     keys: HashMap<(Mechanism, Vec<u8>, u32), Arc<Keys>>,
-    /// How often PBKDF2 ran. Where it is as often as logins, the server salts each account by itself
-    /// and the generator's CPU is mostly that.
+    /// How often PBKDF2 ran. Where it is as often as logins, the server salts each account by
+    /// itself and the generator's CPU is mostly that.
     pub derivations: u64,
 }
 
@@ -117,7 +117,8 @@ pub struct Exchange {
 }
 
 impl Exchange {
-    /// Begins; returns the initial response in base64 and, where the mechanism goes on, the exchange.
+    /// Begins; returns the initial response in base64 and, where the mechanism goes on, the
+    /// exchange.
     pub fn begin(mechanism: Mechanism, user: &str, password: &str) -> (String, Option<Self>) {
         if mechanism == Mechanism::Plain {
             return (BASE64.encode(format!("\0{user}\0{password}")), None);

@@ -1,5 +1,6 @@
-//! Finds where top-level elements of a stream begin and end, and reads the little that a load generator
-//! looks at. It trusts the server to be well-formed: a server that is not shows as an error, late.
+//! Finds where top-level elements of a stream begin and end, and reads the little that a load
+//! generator looks at. It trusts the server to be well-formed: a server that is not shows as an
+//! error, late.
 
 use memchr::{memchr, memchr2, memchr3, memmem};
 
@@ -128,8 +129,8 @@ pub fn text<'a>(bytes: &'a [u8], name: &str) -> Option<&'a [u8]> {
     None
 }
 
-/// The word that an error, a failure or a stream error carries: the name of its first child, or of the
-/// first within `<error>`.
+/// The word that an error, a failure or a stream error carries: the name of its first child, or of
+/// the first within `<error>`.
 pub fn condition(element: &[u8]) -> String {
     let from = memmem::find(element, b"<error").unwrap_or(0);
     let inner = &element[from..];

@@ -8,23 +8,24 @@ use socket2::Socket;
 
 /// Gives the calling thread a descriptor table of its own, and so a limit of its own.
 ///
-/// Whoever calls this must make every descriptor that the thread uses afterwards in that thread, and
-/// must not receive descriptors that other threads make later.
+/// Whoever calls this must make every descriptor that the thread uses afterwards in that thread,
+/// and must not receive descriptors that other threads make later.
 #[allow(unsafe_code)]
 pub fn private_descriptors() -> io::Result<()> {
-    // SAFETY: the worker calls this before it makes its poll and its sockets; it uses only those, and
-    // it hands none of them to another thread, so no descriptor is used in a table it is not in.
+    // SAFETY: the worker calls this before it makes its poll and its sockets; it uses only those,
+    // and it hands none of them to another thread, so no descriptor is used in a table it is not
+    // in.
     unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::FILES) }?;
     Ok(())
 }
 
-/// Lets the kernel choose the local port at `connect`, when it knows the destination, so that one port
-/// serves many destinations.
+/// Lets the kernel choose the local port at `connect`, when it knows the destination, so that one
+/// port serves many destinations.
 #[allow(unsafe_code)]
 pub fn bind_address_no_port(socket: &Socket) -> io::Result<()> {
     let on: libc::c_int = 1;
-    // SAFETY: the descriptor is open for the whole call, the option takes one int, and the pointer and
-    // the length describe exactly that.
+    // SAFETY: the descriptor is open for the whole call, the option takes one int, and the pointer
+    // and the length describe exactly that.
     let result = unsafe {
         libc::setsockopt(
             socket.as_raw_fd(),

@@ -57,8 +57,8 @@ impl ServerCertVerifier for LoopbackOnlyVerifiesNothing {
     }
 }
 
-/// Full handshakes only (no tickets are kept), X25519 first, every cipher that rustls has: the server
-/// chooses.
+/// Full handshakes only (no tickets are kept), X25519 first, every cipher that rustls has: the
+/// server chooses.
 pub fn config(
     versions: &[&'static SupportedProtocolVersion],
     alpn: Option<&[u8]>,

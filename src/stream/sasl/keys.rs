@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use subtle::ConstantTimeEq;
+use subtle::{Choice, ConstantTimeEq};
 use zeroize::Zeroizing;
 
 use super::hash::{Digest, Hash};
@@ -197,10 +197,10 @@ impl Entry {
     }
 
     /// Whether `salted`, the outcome of [`Hash::stretch`], comes from the right password.
-    pub fn verify(&self, salted: &[u8]) -> bool {
+    pub fn verify(&self, salted: &[u8]) -> Choice {
         let client_key = self.hash.hmac(salted, &[CLIENT_KEY]);
         let stored_key = self.hash.digest(client_key.as_slice());
-        stored_key.ct_eq(&self.stored_key).into()
+        stored_key.ct_eq(&self.stored_key)
     }
 
     /// Stands in for the entry of an account that is not here: the same for the same name, as
@@ -333,6 +333,8 @@ const SERVER_KEY: &[u8] = b"Server Key";
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn keys() -> Keys {
@@ -405,9 +407,9 @@ mod tests {
             let wrong = entry
                 .hash()
                 .stretch(b"pencil2", entry.salt(), entry.iterations());
-            assert!(entry.verify(right.as_slice()));
-            assert!(!entry.verify(wrong.as_slice()));
-            assert!(!entry.verify(b""));
+            assert!(bool::from(entry.verify(right.as_slice())));
+            assert!(!bool::from(entry.verify(wrong.as_slice())));
+            assert!(!bool::from(entry.verify(b"")));
         }
     }
 
@@ -434,5 +436,23 @@ mod tests {
         }
         let long = "x".repeat(PASSWORD_OCTETS_MAX + 1);
         assert_eq!(prepare_password(&long), Err(PasswordError::Long));
+    }
+
+    proptest! {
+        /// A record is read as it was written or not at all.
+        #[test]
+        fn any_octets_decode_to_what_encodes_to_them(
+            at in 0..RECORD_OCTETS,
+            octet in any::<u8>(),
+            noise in proptest::collection::vec(any::<u8>(), 0..200),
+        ) {
+            let mut record = keys().encode().to_vec();
+            record[at] = octet;
+            for record in [record, noise] {
+                if let Ok(keys) = Keys::decode(&record) {
+                    prop_assert_eq!(&*keys.encode(), &record);
+                }
+            }
+        }
     }
 }

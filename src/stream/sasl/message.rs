@@ -173,6 +173,8 @@ const RESERVED: &[u8] = b"anmrcsipve";
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -266,6 +268,39 @@ mod tests {
                 Err(MALFORMED),
                 "{message:?}"
             );
+        }
+    }
+
+    proptest! {
+        /// What the grammar produces is accepted; whatever is accepted is the sum of its parts.
+        #[test]
+        fn an_accepted_message_is_the_sum_of_its_parts(
+            flag in "n|y|p=[a-z.-]{1,4}",
+            authzid in "(a=[a-c]{1,3}(=2C|=3D)?)?",
+            name in "([a-c\u{e9}]|=2C|=3D){1,4}",
+            nonce in "[!-+.-~]{1,4}",
+            extension in "(,[x-z]=[a-z=]{1,2})?",
+            lost in any::<proptest::sample::Index>(),
+        ) {
+            let mut message = format!("{flag},{authzid},n={name},r={nonce}{extension}");
+            prop_assert!(ClientFirst::parse(message.as_bytes()).is_ok(), "{message}");
+
+            let at = lost.index(message.len());
+            if message.is_char_boundary(at) {
+                message.remove(at);
+            }
+            if let Ok(first) = ClientFirst::parse(message.as_bytes()) {
+                prop_assert_eq!([first.gs2_header, first.bare].concat(), &*message);
+                let escaped = first.name.replace('=', "=3D").replace(',', "=2C");
+                let start = format!("n={escaped},r={}", first.nonce);
+                prop_assert!(first.bare.starts_with(&start), "{message}");
+            }
+        }
+
+        #[test]
+        fn no_octets_panic(message in proptest::collection::vec(any::<u8>(), 0..64)) {
+            let _ = ClientFirst::parse(&message);
+            let _ = ClientFinal::parse(&message);
         }
     }
 }

@@ -18,6 +18,7 @@ use std::fmt;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use subtle::Choice;
 use zeroize::Zeroizing;
 
 pub use hash::{Digest, Hash};
@@ -163,7 +164,7 @@ pub enum Lookup<'a> {
     Known(&'a Keys),
     /// There is none.
     Unknown,
-    /// It is there and may not be used.
+    /// It is there and may not be used: whoever proves to own it is told.
     Disabled(&'a Keys),
     /// Storage could not tell.
     Unavailable,
@@ -268,8 +269,8 @@ impl Exchange {
         terms: &Terms<'_>,
     ) -> Result<Progress, Condition> {
         let (keys, login) = match found {
-            Lookup::Known(keys) => (Some(keys), Login::Known),
-            Lookup::Disabled(keys) => (Some(keys), Login::Refused),
+            Lookup::Known(keys) => (Some(keys), Login::Allowed),
+            Lookup::Disabled(keys) => (Some(keys), Login::Disabled),
             Lookup::Unknown => (None, Login::Refused),
             Lookup::Unavailable => return Err(Condition::TemporaryAuthFailure),
         };
@@ -320,9 +321,24 @@ impl Exchange {
 /// Whether a right proof opens the door.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Login {
-    Known,
-    /// The entry is a decoy, or its account may not be used.
+    Allowed,
+    /// The account may not be used; only its owner is told.
+    Disabled,
+    /// The entry is a decoy.
     Refused,
+}
+
+impl Login {
+    /// What a right or wrong proof comes to.
+    fn conclude(self, proof: Choice) -> Result<(), Condition> {
+        let is_real = !matches!(self, Self::Refused);
+        let good = proof & Choice::from(u8::from(is_real));
+        match (bool::from(good), self) {
+            (true, Self::Allowed) => Ok(()),
+            (true, _) => Err(Condition::AccountDisabled),
+            (false, _) => Err(Condition::NotAuthorized),
+        }
+    }
 }
 
 /// Strict base64 (RFC 6120 section 6.4.2, RFC 4648 section 4): padded, canonical, nothing between.

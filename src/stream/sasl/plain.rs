@@ -63,13 +63,10 @@ impl Stretching {
     /// Compares.
     ///
     /// # Errors
-    /// [`Condition::NotAuthorized`] for a wrong password or an unknown account.
+    /// [`Condition::NotAuthorized`] for a wrong password or an unknown account,
+    /// [`Condition::AccountDisabled`] for the right one of an account that may not be used.
     pub fn receive(self, salted: &[u8]) -> Result<(), Condition> {
-        let right = self.entry.verify(salted);
-        match (right, self.login) {
-            (true, Login::Known) => Ok(()),
-            _ => Err(Condition::NotAuthorized),
-        }
+        self.login.conclude(self.entry.verify(salted))
     }
 }
 

@@ -114,8 +114,9 @@ impl Challenged {
     ///
     /// # Errors
     /// [`Condition::NotAuthorized`] for a wrong proof, nonce or channel binding, with nothing
-    /// that tells them or an unknown account apart; [`Condition::MalformedRequest`] or
-    /// [`Condition::IncorrectEncoding`] for what is no such message.
+    /// that tells them or an unknown account apart; [`Condition::AccountDisabled`] for a right
+    /// one; [`Condition::MalformedRequest`] or [`Condition::IncorrectEncoding`] for what is no
+    /// such message.
     pub fn receive(mut self, message: &[u8]) -> Result<Vec<u8>, Condition> {
         let last = ClientFinal::parse(message)?;
         let binding = decode_base64(last.binding.as_bytes())?;
@@ -129,11 +130,8 @@ impl Challenged {
 
         let good = binding.ct_eq(&self.binding)
             & last.nonce.as_bytes().ct_eq(self.nonce.as_bytes())
-            & self.proves(&proof)
-            & Choice::from(u8::from(self.login == Login::Known));
-        if !bool::from(good) {
-            return Err(Condition::NotAuthorized);
-        }
+            & self.proves(&proof);
+        self.login.conclude(good)?;
         let signature = self
             .hash
             .hmac(self.server_key.as_slice(), &[&self.transcript]);

@@ -97,6 +97,54 @@ fn the_examples_of_the_rfcs_hold() {
     }
 }
 
+/// Values of a client written apart from this one, over Python's `hmac` and `hashlib`: a name to
+/// be escaped, a password beyond ASCII, channel binding to the octets 0 to 31.
+#[test]
+fn channel_binding_agrees_with_another_implementation() {
+    let bindings = Bindings {
+        exporter: Some(std::array::from_fn(|i| i as u8)),
+        end_point: None,
+    };
+    let terms = terms(&bindings, "SERVER");
+    for (hash, stored_key, server_key, proof, signature) in [
+        (
+            Hash::Sha1,
+            "k6kX2U52BFOYaFzkkpnTtlkspj4=",
+            "d7IyVXj7R3VJedsdKZysIOKzX5A=",
+            "bxVEwlA88ygGDmG0XaXWQ4drPxY=",
+            "v=/VzI4iVN70JjdaHXV7wFNeoEOXQ=",
+        ),
+        (
+            Hash::Sha256,
+            "okM69n9uzOhYD1Izwt7xMCzPNzPQv4s/OynPZZSwQAA=",
+            "Q0tAvMD6Tow0O4Qs6PLZUSkKIqN6s3ItgY2qnQ9pyWo=",
+            "XvxF537r9IX7JzLFzDH4Maa+2AtsGDVuQpp2eq7Es2w=",
+            "v=v6YGT57we2plVPdSiMfrnUoybYMQujmWPS/eNLce3tA=",
+        ),
+    ] {
+        let entry = entry(hash, "p\u{e4}ss", b"0123456789abcdef", 4096);
+        assert_eq!(encode_base64(entry.stored_key().as_slice()), stored_key);
+        assert_eq!(encode_base64(entry.server_key().as_slice()), server_key);
+        let keys = keys(&[entry]);
+        let first = b"p=tls-exporter,,n=us=2Cer=3D,r=clientnonce";
+        let mechanism = Mechanism::Scram(hash, Binding::Plus);
+        let (claim, exchange) = look(Exchange::begin(mechanism, Some(first), &terms));
+        assert_eq!(claim.name, "us,er=");
+        let (message, exchange) =
+            challenge(exchange.look_up(Lookup::Known(&keys), "us,er=@b", &terms));
+        assert_eq!(
+            message,
+            "r=clientnonceSERVER,s=MDEyMzQ1Njc4OWFiY2RlZg==,i=4096"
+        );
+        let last = format!(
+            "c=cD10bHMtZXhwb3J0ZXIsLAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f,\
+             r=clientnonceSERVER,p={proof}"
+        );
+        let end = outcome(exchange.respond(last.as_bytes(), &terms));
+        assert_eq!(end.as_deref(), Ok(signature));
+    }
+}
+
 /// A client that does everything right but what a test changes.
 struct Client<'a> {
     mechanism: &'a str,
@@ -316,10 +364,12 @@ fn a_password_costs_one_pbkdf2_whoever_asks() {
     assert_eq!(end, Err(Condition::NotAuthorized));
     assert_eq!(right, wrong);
     assert_eq!(wrong, unknown);
-    assert_eq!(
-        run(Lookup::Disabled(&keys), "pw").1,
-        Err(Condition::NotAuthorized)
-    );
+    let disabled = Lookup::Disabled(&keys);
+    assert_eq!(run(disabled, "pw").1, Err(Condition::AccountDisabled));
+    assert_eq!(run(disabled, "px").1, Err(Condition::NotAuthorized));
+    let client = Client::new("SCRAM-SHA-256", "n,,", b"");
+    let end = client.run(&Bindings::default(), disabled);
+    assert_eq!(end, Err(Condition::AccountDisabled));
     assert_eq!(run(Lookup::Known(&sha1_only), "pw").1, Ok(String::new()));
 }
 

@@ -1,0 +1,100 @@
+//! The shard behind its guard: a panic costs one link, not the process.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use crate::base::time::Now;
+use crate::engine::{Effects, Input, LinkKey, Released, Shard};
+
+/// A shard, the effects of this turn and the time of this turn.
+pub(super) struct Guarded {
+    shard: Shard,
+    pub(super) effects: Effects,
+    pub(super) now: Now,
+    /// Links whose input made the shard panic: it has forgotten them, their sockets are to go.
+    condemned: Vec<LinkKey>,
+}
+
+impl Guarded {
+    pub(super) fn new(shard: Shard, effects: Effects, now: Now) -> Self {
+        Self {
+            shard,
+            effects,
+            now,
+            condemned: Vec::new(),
+        }
+    }
+
+    /// Feeds one input; `link` is whom it came from.
+    pub(super) fn feed(&mut self, link: Option<LinkKey>, input: Input<'_>) {
+        self.attempt(link, |shard, now, effects| {
+            shard.handle(input, now, effects)
+        });
+    }
+
+    pub(super) fn expire(&mut self) {
+        self.attempt(None, |shard, now, effects| shard.expire(now, effects));
+    }
+
+    pub(super) fn wrote(&mut self, link: LinkKey, octets: usize) {
+        self.attempt(Some(link), |shard, now, effects| {
+            shard.wrote(link, octets, now, effects);
+        });
+    }
+
+    pub(super) fn release(&mut self, link: LinkKey) -> Option<Box<Released>> {
+        let mut released = None;
+        self.attempt(Some(link), |shard, _, _| released = shard.release(link));
+        released
+    }
+
+    pub(super) fn output(&self, link: LinkKey) -> &[u8] {
+        self.shard.output(link)
+    }
+
+    pub(super) fn shard(&self) -> &Shard {
+        &self.shard
+    }
+
+    /// The sockets that have to go without [`Input::Closed`].
+    pub(super) fn take_condemned(&mut self) -> Vec<LinkKey> {
+        std::mem::take(&mut self.condemned)
+    }
+
+    /// What earlier inputs of the turn asked for stays; what this one asked of links and the log
+    /// goes. A request to storage without its asker is answered to a stale ticket.
+    fn attempt(&mut self, link: Option<LinkKey>, act: impl FnOnce(&mut Shard, Now, &mut Effects)) {
+        let (links, events) = (self.effects.links.len(), self.effects.events.len());
+        let (shard, effects, now) = (&mut self.shard, &mut self.effects, self.now);
+        let outcome = catch_unwind(AssertUnwindSafe(|| act(shard, now, effects)));
+        if outcome.is_err() {
+            self.effects.links.truncate(links);
+            self.effects.events.truncate(events);
+            self.recover(link);
+        }
+    }
+
+    #[cold]
+    fn recover(&mut self, link: Option<LinkKey>) {
+        let shard = &mut self.shard;
+        let sound = catch_unwind(AssertUnwindSafe(|| {
+            shard.abandon(link);
+            shard.check();
+        }));
+        if sound.is_err() {
+            fatal("a shard is not sound after a panic; what was acknowledged is in the journal");
+        }
+        tracing::error!(name = "panicked", link = ?link, "one input was dropped");
+        self.condemned.extend(link);
+    }
+}
+
+/// Ends the process: it recovers from the journal.
+#[cold]
+pub(super) fn fatal(reason: &str) -> ! {
+    tracing::error!(name = "fatal", reason);
+    eprintln!("encke: {reason}");
+    std::process::exit(FATAL_EXIT_CODE)
+}
+
+/// `EX_SOFTWARE`.
+const FATAL_EXIT_CODE: i32 = 70;

@@ -1,0 +1,309 @@
+//! The turn: wait, feed the shard, then carry out its effects.
+
+use std::io;
+use std::os::fd::{AsRawFd, RawFd};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use mio::{Events, Poll};
+
+use crate::base::event::Level;
+use crate::engine::{Batch, Command, Effects, Input, Setup, Shard};
+use crate::io::guard::{Guarded, fatal};
+use crate::io::handoff::Courier;
+use crate::io::links::{Links, MAIL_TOKEN};
+use crate::io::listener::Listener;
+use crate::io::mailbox::{Inlet, Post};
+use crate::io::{ShardReport, Shared, Submit};
+use crate::store::ShardId;
+
+/// Events taken from the kernel in one turn.
+const EVENTS_PER_TURN: usize = 1_024;
+/// Posts taken from the mailbox in one turn.
+const POSTS_PER_TURN: usize = 4_096;
+/// How soon a shard tries again what another could not take.
+const RETRY: Duration = Duration::from_millis(1);
+/// Emptied batches kept for the next turns.
+const BATCHES_KEPT: usize = 64;
+
+/// The loop around one shard.
+pub(super) struct Reactor {
+    id: ShardId,
+    poll: Poll,
+    events: Events,
+    shared: Arc<Shared>,
+    submit: Submit,
+    shard: Guarded,
+    links: Links,
+    courier: Courier,
+    /// Emptied batches.
+    batches: Vec<Batch>,
+    /// Whom this turn has posted to.
+    called: Vec<ShardId>,
+    /// Mail that its destination has no room for: while there is some, no link is read.
+    keeps_mail: bool,
+    turns: u64,
+    ends: bool,
+}
+
+/// What a reactor is made of, before its thread runs.
+pub(super) struct Parts {
+    pub(super) setup: Setup,
+    pub(super) poll: Poll,
+    pub(super) listeners: Vec<Listener>,
+    pub(super) courier: Courier,
+    pub(super) shared: Arc<Shared>,
+    pub(super) submit: Submit,
+}
+
+impl Parts {
+    /// The descriptors that belong to this shard, apart from those that all share.
+    pub(super) fn descriptors(&self) -> Vec<RawFd> {
+        let listeners = self.listeners.iter().map(Listener::descriptor);
+        let mut all: Vec<_> = listeners.chain(self.courier.descriptors()).collect();
+        all.push(self.poll.as_raw_fd());
+        all
+    }
+}
+
+impl Reactor {
+    /// Call it on the thread that will run it: what it opens belongs to that thread's table.
+    ///
+    /// # Errors
+    /// When descriptors are short.
+    pub(super) fn new(parts: Parts) -> io::Result<Self> {
+        let shards = usize::from(parts.setup.shards);
+        let effects = Effects {
+            mail: (0..shards).map(|_| Batch::default()).collect(),
+            ..Effects::default()
+        };
+        let registry = parts.poll.registry().try_clone()?;
+        let now = parts.shared.clock.now();
+        Ok(Self {
+            id: parts.setup.shard,
+            links: Links::new(parts.shared.clone(), registry, parts.listeners)?,
+            shard: Guarded::new(Shard::new(parts.setup), effects, now),
+            poll: parts.poll,
+            events: Events::with_capacity(EVENTS_PER_TURN),
+            shared: parts.shared,
+            submit: parts.submit,
+            courier: parts.courier,
+            batches: Vec::new(),
+            called: Vec::new(),
+            keeps_mail: false,
+            turns: 0,
+            ends: false,
+        })
+    }
+
+    /// Turns until it is told to end.
+    pub(super) fn run(mut self) {
+        while !self.ends {
+            if let Err(error) = self.turn() {
+                fatal(&format!("a shard cannot wait for events: {error}"));
+            }
+        }
+        self.links.close_listeners();
+        self.links.lose_all(&mut self.shard);
+        for _ in 0..self.courier.clear() {
+            self.shared.census.leave();
+        }
+        (self.submit)(&mut self.shard.effects.ops);
+    }
+
+    /// One turn. There is no other order.
+    fn turn(&mut self) -> io::Result<()> {
+        self.wait()?;
+        self.turns += 1;
+        self.shard.now = self.shared.clock.now(); // read once: a turn has one time
+
+        for event in &self.events {
+            if event.token() != MAIL_TOKEN {
+                self.links.mark_ready(event);
+            }
+        }
+        if !self.keeps_mail {
+            self.links.accept(&mut self.shard);
+            self.links.read_ready(&mut self.shard);
+        }
+        self.drain_mail();
+        self.shard.expire();
+        self.links.expire(&mut self.shard);
+
+        if !self.shard.effects.ops.is_empty() {
+            (self.submit)(&mut self.shard.effects.ops);
+        }
+        self.links.apply(&mut self.shard);
+        self.links.write_dirty(&mut self.shard); // one write per link
+        self.hand_off(); // after its last octets were written
+        self.post_mail(); // at most one wake-up per shard
+        self.links.drop_condemned(&mut self.shard);
+        self.log();
+        self.tell_progress();
+        Ok(())
+    }
+
+    /// Waits until there is something to do; not at all while there is already.
+    fn wait(&mut self) -> io::Result<()> {
+        let mut patience = self.patience();
+        let inlet = &self.shared.inlets[usize::from(self.id)];
+        let sleeps = patience != Some(Duration::ZERO);
+        if sleeps && !inlet.lie_down() {
+            patience = Some(Duration::ZERO);
+        }
+        let waited = self.poll.poll(&mut self.events, patience);
+        if sleeps {
+            inlet.get_up();
+        }
+        match waited {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
+            waited => waited,
+        }
+    }
+
+    /// How long the kernel may keep us; `None` is for ever.
+    fn patience(&self) -> Option<Duration> {
+        // The turn's own time will do: who waits too long does so by the length of one turn.
+        let now = self.shard.now.mono;
+        let effects = &self.shard.effects;
+        let unfinished = !effects.links.is_empty() || !effects.ops.is_empty();
+        if unfinished || self.links.has_work(now, !self.keeps_mail) {
+            return Some(Duration::ZERO);
+        }
+        let deadlines = [
+            self.shard.shard().next_deadline(),
+            self.links.next_deadline(),
+        ];
+        let next = deadlines.into_iter().flatten().min();
+        let patience = next.map(|deadline| deadline.since(now));
+        if self.keeps_mail || self.courier.is_waiting() {
+            return Some(patience.map_or(RETRY, |patience| patience.min(RETRY)));
+        }
+        patience
+    }
+
+    /// Mail is always drained, also while this shard keeps its own: so no two wait for each other.
+    fn drain_mail(&mut self) {
+        for _ in 0..POSTS_PER_TURN {
+            let Some(post) = self.shared.inlets[usize::from(self.id)].take() else {
+                return;
+            };
+            self.shared.progress[usize::from(self.id)].count();
+            match post {
+                Post::Batch { from, mut batch } => {
+                    let input = Input::Mail {
+                        from,
+                        batch: &mut batch,
+                    };
+                    self.shard.feed(None, input);
+                    if batch.is_empty() && self.batches.len() < BATCHES_KEPT {
+                        self.batches.push(batch);
+                    }
+                }
+                Post::Handoff(mut handoff) => {
+                    let socket = self.courier.receive(&mut handoff);
+                    self.links.adopt(socket, *handoff, &mut self.shard);
+                }
+                Post::Replies(replies) => {
+                    for (ticket, reply) in replies {
+                        self.shard.feed(None, Input::Stored { ticket, reply });
+                    }
+                }
+                Post::Command(command) => {
+                    if let Command::Reload(policy) = &command {
+                        self.shared.census.reload(&policy.limits);
+                    }
+                    self.shard.feed(None, Input::Command(command));
+                }
+                Post::Report(answer) => {
+                    // Who asked may be gone.
+                    let _ = answer.try_send(self.report());
+                }
+                Post::StopAccepting => self.links.close_listeners(),
+                Post::End => self.ends = true,
+            }
+        }
+    }
+
+    fn hand_off(&mut self) {
+        let courier = &mut self.courier;
+        self.links
+            .hand_off(self.id, &mut self.shard, &mut |to, socket, handoff| {
+                courier.send(to, socket, handoff);
+            });
+        if !self.courier.is_waiting() {
+            return;
+        }
+        for (to, inlet) in self.shared.inlets.iter().enumerate() {
+            if self.courier.flush(to as ShardId, inlet) > 0 {
+                self.called.push(to as ShardId);
+            }
+        }
+    }
+
+    /// Posts one batch per destination that has room, then wakes who sleeps.
+    fn post_mail(&mut self) {
+        self.keeps_mail = false;
+        for (to, inlet) in self.shared.inlets.iter().enumerate() {
+            let mail = &mut self.shard.effects.mail[to];
+            if mail.is_empty() {
+                continue;
+            }
+            if inlet.is_full() {
+                self.keeps_mail = true;
+                continue;
+            }
+            let batch = std::mem::replace(mail, self.batches.pop().unwrap_or_default());
+            let from = self.id;
+            inlet.push(Post::Batch { from, batch });
+            self.called.push(to as ShardId);
+        }
+        for to in self.called.drain(..) {
+            // A second ring for the same shard finds it awake.
+            self.shared.inlets[usize::from(to)].ring();
+        }
+    }
+
+    fn log(&mut self) {
+        for event in self.shard.effects.events.drain(..) {
+            let (name, shard) = (event.name(), self.id);
+            match event.level() {
+                Level::Debug => tracing::debug!(name, shard, ?event),
+                Level::Info => tracing::info!(name, shard, ?event),
+                Level::Warn => tracing::warn!(name, shard, ?event),
+                Level::Error => tracing::error!(name, shard, ?event),
+            }
+        }
+    }
+
+    /// For who waits for the end: whether this shard has anything left.
+    fn tell_progress(&self) {
+        let effects = &self.shard.effects;
+        let idle = self.links.is_empty()
+            && self.shard.shard().is_empty()
+            && effects.links.is_empty()
+            && effects.ops.is_empty()
+            && !self.keeps_mail
+            && !self.courier.is_waiting();
+        self.shared.progress[usize::from(self.id)]
+            .idle
+            .store(idle, Ordering::Release);
+    }
+
+    fn report(&self) -> ShardReport {
+        let inlet: &Inlet = &self.shared.inlets[usize::from(self.id)];
+        let (ready, dirty) = self.links.waiting();
+        ShardReport {
+            shard: self.id,
+            engine: self.shard.shard().report(),
+            links: self.links.len(),
+            links_ready: ready,
+            links_dirty: dirty,
+            mail_posts: inlet.len(),
+            mail_octets: inlet.octets_len(),
+            turns: self.turns,
+            io: self.links.counters,
+        }
+    }
+}

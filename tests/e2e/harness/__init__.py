@@ -1,0 +1,1 @@
+"""What the tests with real processes share: the server as a process, certificates, a bare client."""
