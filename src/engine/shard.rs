@@ -69,7 +69,6 @@ impl Shard {
 
     /// Takes one input and appends everything it causes to `fx`.
     pub fn handle(&mut self, input: Input<'_>, now: Now, fx: &mut Effects) {
-        fx.seal();
         match input {
             Input::Opened { link, origin } => login::opened(self, link, origin, now, fx),
             Input::Adopted { link, stream, .. } => login::adopted(self, link, stream, now, fx),
@@ -86,7 +85,6 @@ impl Shard {
 
     /// Runs the deadlines that are due. Call once a turn.
     pub fn expire(&mut self, now: Now, fx: &mut Effects) {
-        fx.seal();
         let mut due = std::mem::take(&mut self.due);
         self.core.wheel.expire(now.mono, &mut due);
         for what in due.drain(..) {

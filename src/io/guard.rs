@@ -60,15 +60,13 @@ impl Guarded {
         std::mem::take(&mut self.condemned)
     }
 
-    /// What earlier inputs of the turn asked for stays; what this one asked of links and the log
-    /// goes. A request to storage without its asker is answered to a stale ticket.
+    /// What earlier inputs of the turn asked for stays; what this one asked for goes.
     fn attempt(&mut self, link: Option<LinkKey>, act: impl FnOnce(&mut Shard, Now, &mut Effects)) {
-        let (links, events) = (self.effects.links.len(), self.effects.events.len());
+        self.effects.seal();
         let (shard, effects, now) = (&mut self.shard, &mut self.effects, self.now);
         let outcome = catch_unwind(AssertUnwindSafe(|| act(shard, now, effects)));
         if outcome.is_err() {
-            self.effects.links.truncate(links);
-            self.effects.events.truncate(events);
+            self.effects.unwind();
             self.recover(link);
         }
     }

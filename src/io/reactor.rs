@@ -73,11 +73,7 @@ impl Reactor {
     /// # Errors
     /// When descriptors are short.
     pub(super) fn new(parts: Parts) -> io::Result<Self> {
-        let shards = usize::from(parts.setup.shards);
-        let effects = Effects {
-            mail: (0..shards).map(|_| Batch::default()).collect(),
-            ..Effects::default()
-        };
+        let effects = Effects::new(parts.setup.shards);
         let registry = parts.poll.registry().try_clone()?;
         let now = parts.shared.clock.now();
         Ok(Self {
