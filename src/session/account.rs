@@ -5,6 +5,7 @@ use hashbrown::HashTable;
 use smallvec::SmallVec;
 use std::hash::BuildHasher;
 
+use super::ctx::Return;
 use super::parcel::Batch;
 use super::roster::Roster;
 use super::session::SessionKey;
@@ -26,6 +27,8 @@ pub struct Account {
     pub roster: Option<Box<Roster>>,
     /// Sorted; none: empty (XEP-0191).
     pub blocked: Option<Box<Vec<Box<str>>>>,
+    /// The keys of the private storage (XEP-0049), once they were needed.
+    pub private: Option<Box<Vec<Box<str>>>>,
     /// Messages in the offline store.
     pub offline: u32,
     /// The session that is being given the offline messages.
@@ -40,6 +43,18 @@ pub enum State {
     Loading(Box<Batch>),
     /// In memory.
     Resident,
+}
+
+/// A change of a block list on its way to storage.
+pub struct BlockChange {
+    pub account: AccountKey,
+    pub back: Return,
+    /// What was listed before.
+    pub before: Option<Box<Vec<Box<str>>>>,
+    /// What was asked for: these JIDs, or none for all.
+    pub jids: Vec<Box<str>>,
+    /// Whether they are blocked now, or no longer.
+    pub blocks: bool,
 }
 
 /// A walk through the offline store.
@@ -62,6 +77,7 @@ impl Account {
             state,
             roster: None,
             blocked: None,
+            private: None,
             offline: 0,
             draining: None,
             used: now,

@@ -11,7 +11,8 @@ use rand_chacha::rand_core::{RngCore, SeedableRng};
 use siphasher::sip::SipHasher13;
 use smallvec::SmallVec;
 
-use super::account::{Account, AccountKey, Accounts};
+use super::account::{Account, AccountKey, Accounts, BlockChange};
+use super::contacts::RosterChange;
 use super::effects::{Effects, LinkEffect, LinkKey};
 use super::parcel::Batch;
 use super::policy::Policy;
@@ -126,6 +127,10 @@ pub enum Kept {
     Account(AccountKey),
     /// A session, likewise.
     Session(SessionKey),
+    /// A change of a roster.
+    Roster(Box<RosterChange>),
+    /// A change of a block list.
+    Blocked(Box<BlockChange>),
 }
 
 /// The way back to who asked.
