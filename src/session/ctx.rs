@@ -34,6 +34,8 @@ pub struct Core {
     pub shard: ShardId,
     pub shards: u16,
     pub policy: Arc<Policy>,
+    /// When this process began, as far as this shard knows.
+    pub started: Moment,
     pub accounts: Accounts,
     pub sessions: Slab<SessionTag, Session>,
     pub pool: Pool,
@@ -214,6 +216,7 @@ impl Core {
             shard: setup.shard,
             shards: setup.shards,
             policy: setup.policy,
+            started: Moment(0),
             accounts: Accounts::new(table_seed),
             sessions: Slab::new(),
             pool: Pool::default(),

@@ -6,6 +6,7 @@ pub mod contacts;
 pub mod ctx;
 pub mod effects;
 pub mod held;
+pub mod last;
 pub mod offline;
 pub mod parcel;
 pub mod policy;

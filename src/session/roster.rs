@@ -98,7 +98,8 @@ impl Roster {
 }
 
 impl Item {
-    fn new(jid: &str) -> Self {
+    /// A contact of whom nothing is known.
+    pub fn new(jid: &str) -> Self {
         Self {
             jid: jid.into(),
             name: None,
