@@ -98,6 +98,46 @@ impl Feature {
 }
 
 /// Everything that is served, in the order in which hooks are asked.
-pub const FEATURES: &[&Feature] = &[&ping::FEATURE];
+///
+/// Blocking is asked before whoever would copy what it stops; subscriptions see initial presence
+/// before the session is available.
+pub const FEATURES: &[&Feature] = &[
+    &blocking::FEATURE,
+    &carbons::FEATURE,
+    &csi::FEATURE,
+    &roster::FEATURE,
+    &subscription::FEATURE,
+    &presence::FEATURE,
+    &disco::FEATURE,
+    &disco::CAPS,
+    &disco::CONTACTS,
+    &announced::OFFLINE,
+    &announced::DELAY,
+    &announced::HINTS,
+    &announced::SID,
+    &announced::STREAM_LIMITS,
+    &announced::STREAM_MANAGEMENT,
+    &last::FEATURE,
+    &ping::FEATURE,
+    &private::FEATURE,
+    &session_request::FEATURE,
+    &time::FEATURE,
+    &vcard::FEATURE,
+    &version::FEATURE,
+];
 
+pub mod announced;
+pub mod blocking;
+pub mod carbons;
+pub mod csi;
+pub mod disco;
+pub mod last;
 pub mod ping;
+pub mod presence;
+pub mod private;
+pub mod roster;
+pub mod session_request;
+pub mod subscription;
+pub mod time;
+pub mod vcard;
+pub mod version;

@@ -5,11 +5,14 @@ use hashbrown::HashTable;
 use smallvec::SmallVec;
 use std::hash::BuildHasher;
 
+use super::ctx::Return;
 use super::parcel::Batch;
 use super::roster::Roster;
 use super::session::SessionKey;
 use crate::base::slab::{Key, Slab};
 use crate::base::time::Moment;
+use crate::xmpp::error::{Condition, ErrorType, StanzaError};
+use crate::xmpp::{jid, ns};
 
 /// The tag of [`AccountKey`].
 pub enum AccountTag {}
@@ -25,7 +28,9 @@ pub struct Account {
     /// None: empty.
     pub roster: Option<Box<Roster>>,
     /// Sorted; none: empty (XEP-0191).
-    pub blocked: Option<Box<Vec<Box<str>>>>,
+    pub blocked: Option<Box<BlockList>>,
+    /// The keys of the private storage (XEP-0049), once they were needed.
+    pub private: Option<Box<Vec<Box<str>>>>,
     /// Messages in the offline store.
     pub offline: u32,
     /// The session that is being given the offline messages.
@@ -40,6 +45,18 @@ pub enum State {
     Loading(Box<Batch>),
     /// In memory.
     Resident,
+}
+
+/// A change of a block list on its way to storage.
+pub struct BlockChange {
+    pub account: AccountKey,
+    pub back: Return,
+    pub before: Option<Box<BlockList>>,
+    pub after: Option<Box<BlockList>>,
+    /// What was asked for: these JIDs, or none for all.
+    pub jids: Vec<Box<str>>,
+    /// Whether they are blocked now, or no longer.
+    pub blocks: bool,
 }
 
 /// A walk through the offline store.
@@ -62,6 +79,7 @@ impl Account {
             state,
             roster: None,
             blocked: None,
+            private: None,
             offline: 0,
             draining: None,
             used: now,
@@ -73,20 +91,26 @@ impl Account {
         matches!(self.state, State::Resident)
     }
 
-    /// Whether `jid` (full or bare, normal form) is on the block list: by full JID, bare JID,
-    /// domain with resource, or domain (XEP-0191 section 3.1).
+    /// Whether `jid` (full or bare, normal form) is on the block list.
     pub fn blocks(&self, jid: &str) -> bool {
-        let Some(blocked) = &self.blocked else { return false };
-        let listed = |jid: &str| blocked.binary_search_by(|entry| (**entry).cmp(jid)).is_ok();
-        let bare = jid.split_once('/').map_or(jid, |(bare, _)| bare);
-        let host = jid.split_once('@').map_or(jid, |(_, host)| host);
-        let domain = host.split_once('/').map_or(host, |(domain, _)| domain);
-        listed(jid) || listed(bare) || listed(host) || listed(domain)
+        self.blocked.as_deref().is_some_and(|list| is_blocked(list, jid))
     }
 }
 
+/// JIDs in normal form, sorted.
+pub type BlockList = Vec<Box<str>>;
+
+/// Whether a list has `jid` (full or bare, normal form): by full JID, bare JID, domain with
+/// resource, or domain (XEP-0191 section 5).
+pub fn is_blocked(list: &BlockList, jid: &str) -> bool {
+    let listed = |jid: &str| list.binary_search_by(|entry| (**entry).cmp(jid)).is_ok();
+    let (bare, _) = jid::split_resource(jid);
+    let (_, domain) = jid::split_local(bare);
+    listed(jid) || listed(bare) || listed(domain)
+}
+
 /// Reads [`crate::store::Kind::Blocked`]: a version, then JIDs that end with a NUL each.
-pub fn decode_blocked(record: Option<&[u8]>) -> Option<Box<Vec<Box<str>>>> {
+pub fn decode_blocked(record: Option<&[u8]>) -> Option<Box<BlockList>> {
     let (version, rest) = record?.split_first()?;
     if *version != BLOCKED_VERSION {
         return None;
@@ -107,6 +131,11 @@ pub fn encode_blocked(list: &[Box<str>]) -> Vec<u8> {
 }
 
 const BLOCKED_VERSION: u8 = 1;
+
+/// What a user hears who writes to somebody on the own block list (XEP-0191 section 3.3).
+pub const BLOCKED: StanzaError = StanzaError::new(Condition::NotAcceptable)
+    .with_class(ErrorType::Cancel)
+    .with_specific("blocked", ns::BLOCKING_ERRORS);
 
 /// The accounts of one shard.
 pub struct Accounts {

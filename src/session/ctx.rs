@@ -11,7 +11,8 @@ use rand_chacha::rand_core::{RngCore, SeedableRng};
 use siphasher::sip::SipHasher13;
 use smallvec::SmallVec;
 
-use super::account::{Account, AccountKey, Accounts};
+use super::account::{Account, AccountKey, Accounts, BlockChange};
+use super::contacts::RosterChange;
 use super::effects::{Effects, LinkEffect, LinkKey};
 use super::parcel::Batch;
 use super::policy::Policy;
@@ -33,6 +34,8 @@ pub struct Core {
     pub shard: ShardId,
     pub shards: u16,
     pub policy: Arc<Policy>,
+    /// When this process began, as far as this shard knows.
+    pub started: Moment,
     pub accounts: Accounts,
     pub sessions: Slab<SessionTag, Session>,
     pub pool: Pool,
@@ -126,6 +129,10 @@ pub enum Kept {
     Account(AccountKey),
     /// A session, likewise.
     Session(SessionKey),
+    /// A change of a roster.
+    Roster(Box<RosterChange>),
+    /// A change of a block list.
+    Blocked(Box<BlockChange>),
 }
 
 /// The way back to who asked.
@@ -209,6 +216,7 @@ impl Core {
             shard: setup.shard,
             shards: setup.shards,
             policy: setup.policy,
+            started: Moment(0),
             accounts: Accounts::new(table_seed),
             sessions: Slab::new(),
             pool: Pool::default(),

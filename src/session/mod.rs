@@ -2,8 +2,11 @@
 //! get of it.
 
 pub mod account;
+pub mod contacts;
 pub mod ctx;
 pub mod effects;
+pub mod held;
+pub mod last;
 pub mod offline;
 pub mod parcel;
 pub mod policy;
@@ -12,4 +15,5 @@ pub mod record;
 pub mod roster;
 #[expect(clippy::module_inception, reason = "a session is what the layer is named after")]
 pub mod session;
+pub mod shown;
 pub mod stamp;

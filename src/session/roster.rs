@@ -22,7 +22,7 @@ pub struct Item {
     pub ask: bool,
     /// The contact's request was approved before it came (section 3.4).
     pub approved: bool,
-    /// The contact asked to see ours and waits: the content of the request.
+    /// The contact asked to see ours and waits: the request, but for its end tag.
     pub request: Option<Box<[u8]>>,
     /// Whether the user sees it; an item may exist for a request alone.
     pub listed: bool,
@@ -98,7 +98,8 @@ impl Roster {
 }
 
 impl Item {
-    fn new(jid: &str) -> Self {
+    /// A contact of whom nothing is known.
+    pub fn new(jid: &str) -> Self {
         Self {
             jid: jid.into(),
             name: None,

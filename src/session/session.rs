@@ -8,6 +8,7 @@ use super::queue::Queue;
 use crate::base::slab::Key;
 use crate::base::time::Moment;
 use crate::store::StreamId;
+use crate::xmpp::stanza::Kind;
 
 /// The tag of [`SessionKey`].
 pub enum SessionTag {}
@@ -80,22 +81,22 @@ pub struct Session {
     pub flags: Flags,
     /// Of its last available presence.
     pub priority: i8,
-    /// The content of its last available presence.
+    /// Its last available presence, as [`super::shown::keep`] leaves it.
     pub presence: Option<Box<[u8]>>,
     pub queue: Queue,
     /// XEP-0198, once enabled.
     pub management: Option<Box<Management>>,
     /// Who got directed presence and must hear that it ends (RFC 6121 section 4.6).
     pub directed: Option<Box<Vec<Box<str>>>>,
-    /// Larger state of features, by the feature's number; empty for nearly everybody.
+    /// What waits until somebody looks at the client (XEP-0352).
     pub held: Option<Box<Held>>,
 }
 
-/// What XEP-0352 holds back while nobody looks: the last presence of each sender.
+/// What XEP-0352 holds back while nobody looks: the last of each kind from each sender.
 #[derive(Default)]
 pub struct Held {
-    /// Sender's full JID and the whole element.
-    pub presences: Vec<(Box<str>, Box<[u8]>)>,
+    /// The sender's full JID and the whole element, oldest first.
+    pub elements: Vec<(Kind, Box<str>, Box<[u8]>)>,
     pub octets: usize,
 }
 

@@ -25,8 +25,6 @@ use crate::xmpp::ns;
 use crate::xmpp::xml::writer::Writer;
 use crate::xmpp::xml::{Element, Header};
 
-pub use binding::session_answer;
-
 /// What the server offers to this client. Made anew for each call; all borrowed.
 #[derive(Clone, Copy, Debug)]
 pub struct Offer<'a> {

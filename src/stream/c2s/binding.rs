@@ -99,16 +99,6 @@ impl Negotiation {
     }
 }
 
-/// Answers the `<session/>` request of RFC 3921, which has done nothing since RFC 6121.
-pub fn session_answer(id: &str, out: &mut Vec<u8>) {
-    let mut writer = Writer::new(out);
-    writer
-        .open("iq")
-        .attr("type", "result")
-        .attr("id", id)
-        .close_empty();
-}
-
 /// The resource that the client asks for; `None` leaves it to us.
 fn wanted(el: Element<'_>) -> Result<Option<Box<str>>, Condition> {
     let Some(bind) = el.child(ns::BIND, "bind") else {
