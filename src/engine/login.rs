@@ -9,13 +9,14 @@ use super::links::{Link, Login, Reading, Released, Stream, login_of};
 use super::shard::{Shard, install};
 use crate::base::event::Event;
 use crate::base::time::Now;
+use crate::features::disco;
 use crate::session::account::{AccountKey, State};
 use crate::session::ctx::{Core, Ctx, Due, Waiter};
 use crate::session::effects::{Effects, LinkEffect, LinkKey};
 use crate::session::queue::Queue;
 use crate::session::session::Flags;
 use crate::store::{Head, Op, Reply, StreamId};
-use crate::stream::c2s::{Negotiation, Offer, Step, Tls};
+use crate::stream::c2s::{Caps, Negotiation, Offer, Step, Tls};
 use crate::stream::resume;
 use crate::stream::sasl::{self, Bindings, Keys, Lookup};
 use crate::xmpp::error::{Condition, StanzaError, StreamError};
@@ -48,7 +49,7 @@ impl Tokens {
             iterations: sasl::ITERATIONS,
             stream_id: &self.stream_id,
             nonce: &self.nonce,
-            caps: None,
+            caps: Some(Caps { node: disco::CAPS_NODE, ver: &core.caps_ver }),
         }
     }
 }

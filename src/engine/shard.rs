@@ -10,6 +10,7 @@ use super::{deliver, login, management, route, shutdown};
 use crate::base::event::Event;
 use crate::base::slab::Mirror;
 use crate::base::time::{Moment, Now};
+use crate::features::disco;
 use crate::session::ctx::{Core, Ctx, Due, Setup, Waiter};
 use crate::session::effects::{Effects, LinkEffect, LinkKey};
 use crate::session::session::{Flags, SessionKey};
@@ -55,8 +56,10 @@ const PENDING_MAX: usize = 1_000;
 impl Shard {
     /// An empty shard.
     pub fn new(setup: Setup) -> Self {
+        let mut core = Core::new(setup);
+        core.caps_ver = disco::caps_ver(&core.policy);
         Self {
-            core: Core::new(setup),
+            core,
             links: Mirror::new(),
             scanners: Vec::new(),
             scratch: Scratch::default(),
@@ -455,7 +458,10 @@ impl Shard {
     fn command(&mut self, command: Command, now: Now, fx: &mut Effects) {
         let mut ctx = Ctx { core: &mut self.core, fx, now };
         match command {
-            Command::Reload(policy) => self.core.policy = policy,
+            Command::Reload(policy) => {
+                self.core.caps_ver = disco::caps_ver(&policy);
+                self.core.policy = policy;
+            }
             Command::Stop => shutdown::stop(self, now, fx),
             Command::Kick { account, condition } => {
                 lifecycle::kick(&mut ctx, &account, condition);

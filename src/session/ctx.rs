@@ -34,6 +34,8 @@ pub struct Core {
     pub shard: ShardId,
     pub shards: u16,
     pub policy: Arc<Policy>,
+    /// The server's XEP-0115 hash for the present policy.
+    pub caps_ver: String,
     /// When this process began, as far as this shard knows.
     pub started: Moment,
     pub accounts: Accounts,
@@ -216,6 +218,7 @@ impl Core {
             shard: setup.shard,
             shards: setup.shards,
             policy: setup.policy,
+            caps_ver: String::new(),
             started: Moment(0),
             accounts: Accounts::new(table_seed),
             sessions: Slab::new(),

@@ -5,7 +5,7 @@ use std::mem;
 use super::{Negotiation, Stage, State, Step, Stepped};
 use crate::stream::resume::{self, Nonza};
 use crate::xmpp::error::{Condition, StanzaError, StreamError};
-use crate::xmpp::jid::{BareJid, prepare_resource};
+use crate::xmpp::jid::{BareJid, Jid, prepare_resource};
 use crate::xmpp::ns;
 use crate::xmpp::xml::Element;
 use crate::xmpp::xml::writer::Writer;
@@ -74,6 +74,9 @@ impl Negotiation {
     }
 
     fn request(&mut self, account: BareJid, el: Element<'_>, out: &mut Vec<u8>) -> Stepped {
+        if !is_for_us(el, &account) {
+            return Err(StreamError::NotAuthorized);
+        }
         let kind = el.attr("type").unwrap_or_default();
         let id = el.attr("id").unwrap_or_default();
         let outcome = match &*kind {
@@ -96,6 +99,18 @@ impl Negotiation {
                 Ok(Step::Continue)
             }
         }
+    }
+}
+
+/// Whether a request is for the server or the client's own account; section 7.1 closes the stream
+/// of whoever speaks to others without a resource.
+fn is_for_us(el: Element<'_>, account: &BareJid) -> bool {
+    let Some(to) = el.attr("to") else {
+        return true;
+    };
+    match Jid::parse(&to) {
+        Ok(to) => to.is_bare() && [account.as_str(), account.domain()].contains(&to.bare()),
+        Err(_) => false,
     }
 }
 

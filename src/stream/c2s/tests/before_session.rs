@@ -37,6 +37,11 @@ fn nothing_else_is_served_before_binding() {
             "modify",
             "bad-request",
         ),
+        (
+            "<iq type='get' id='1' to='EXAMPLE.net'><ping xmlns='urn:xmpp:ping'/></iq>",
+            "cancel",
+            "not-allowed",
+        ),
         (&prohibited, "modify", "bad-request"),
         (&long, "modify", "bad-request"),
     ] {
@@ -108,6 +113,10 @@ fn stanzas_before_binding_end_the_stream() {
         ("<iq type='result' id='1'/>", "not-authorized"),
         ("<iq type='error' id='1'/>", "not-authorized"),
         ("<iq id='1'/>", "not-authorized"),
+        (
+            "<iq type='get' id='1' to='bob@example.net'><ping xmlns='urn:xmpp:ping'/></iq>",
+            "not-authorized",
+        ),
         (&auth, "not-authorized"),
         (STARTTLS, "not-authorized"),
         ("<x xmlns='urn:unknown'/>", "unsupported-stanza-type"),
