@@ -44,6 +44,7 @@ impl MemoryBackend {
             unsettled,
             handled: self.handled.iter().map(|(id, h)| (*id, *h)).collect(),
             next_id: MessageId(self.last_id.0 + 1),
+            damage: Vec::new(),
         }
     }
 
@@ -54,7 +55,7 @@ impl MemoryBackend {
         replies: &mut Replies,
     ) -> Result<(), IndexError> {
         let edits: Edits<'_> = changes.iter().filter_map(|c| Edit::of(c, ops)).collect();
-        self.index.apply(&edits)?;
+        self.index.apply(&edits, 0)?;
         for change in changes {
             if let Change::Settle { id } = change {
                 self.settle(*id, replies);

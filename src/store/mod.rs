@@ -5,8 +5,15 @@
 //! reactor ever waits.
 
 mod answer;
+pub mod crash_files;
+pub mod database;
+pub mod disk;
+pub mod files;
 pub mod index;
+pub mod journal;
 pub mod memory;
+pub mod open;
+pub mod schema;
 pub mod worker;
 
 use std::ops::Range;
@@ -353,6 +360,11 @@ pub trait Backend: Send {
         None
     }
 
+    /// Whether the syncer has something to do.
+    fn wants_sync(&self) -> bool {
+        false
+    }
+
     /// Leaves everything in a state that the next start finds without replaying.
     fn close(&mut self) {}
 }
@@ -360,7 +372,16 @@ pub trait Backend: Send {
 /// Makes durable what a [`Backend`] wrote, beside it.
 pub trait Syncer: Send {
     /// Makes durable what was written and appends the answers that waited for it.
-    fn sync(&mut self, replies: &mut Replies) -> Synced;
+    fn sync(&mut self, wake: Wake, replies: &mut Replies) -> Synced;
+}
+
+/// Why a [`Syncer`] runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wake {
+    /// Something was executed.
+    Called,
+    /// It waited long enough, or is to end.
+    TimedOut,
 }
 
 /// What a [`Syncer`] found.
@@ -370,6 +391,8 @@ pub enum Synced {
     Idle,
     /// Something was made durable; there may be more by now.
     Some,
+    /// Nothing that somebody waits for, but something to be written after a while.
+    Lazy,
     /// The device has no space: try again after a while.
     Blocked,
 }
@@ -383,6 +406,8 @@ pub struct Recovered {
     pub handled: Vec<(StreamId, u32)>,
     /// Greater than every id that was ever given.
     pub next_id: MessageId,
+    /// What did not hold: one line of the log each.
+    pub damage: Vec<journal::Damage>,
 }
 
 /// One message that was journaled and not settled.

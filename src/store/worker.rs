@@ -9,14 +9,14 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle, Thread};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam::channel as bounded;
 use crossbeam::queue::SegQueue;
 
 use super::answer::HashJob;
 use super::index::{IndexError, Snapshot};
-use super::{Backend, Ops, Replies, ShardId, Synced, Syncer};
+use super::{Backend, Ops, Replies, ShardId, Synced, Syncer, Wake};
 
 /// Where replies go: called on storage threads, once per shard and batch. Must not block.
 pub type Outlet = Arc<dyn Fn(ShardId, Replies) + Send + Sync>;
@@ -58,6 +58,8 @@ enum Task {
 
 /// How often a full device is tried again.
 const FULL_RETRY: Duration = Duration::from_millis(250);
+/// How long settlements wait for company before they are written alone.
+const LAZY_DELAY: Duration = Duration::from_millis(200);
 /// Requests that are kept for reuse, and the largest arena worth keeping.
 const POOLED_OPS: usize = 64;
 const POOLED_OCTETS: usize = 1 << 20;
@@ -201,7 +203,8 @@ impl Executor {
                 }
             }
             match &self.sync {
-                Some(sync) => sync.thread.unpark(),
+                Some(sync) if self.backend.wants_sync() => sync.thread.unpark(),
+                Some(_) => {}
                 None => self.backend.commit(&mut replies),
             }
             deliver(&mut replies, &self.outlet);
@@ -255,16 +258,21 @@ impl SyncThread {
         let (outlet, stop) = (outlet.clone(), stopping.clone());
         let handle = thread::Builder::new().name("sync".into()).spawn(move || {
             let mut replies = Replies::new();
+            let mut wake = Wake::Called;
             loop {
                 // Read before the last round, so that the round sees all that came before.
                 let last = stop.load(Ordering::SeqCst);
-                let synced = syncer.sync(&mut replies);
+                let synced = syncer.sync(wake, &mut replies);
                 deliver(&mut replies, &outlet);
-                match synced {
-                    Synced::Some => {}
+                wake = match synced {
+                    Synced::Some => Wake::Called,
                     _ if last => return,
-                    Synced::Idle => thread::park(),
-                    Synced::Blocked => thread::park_timeout(FULL_RETRY),
+                    Synced::Idle => {
+                        thread::park();
+                        Wake::Called
+                    }
+                    Synced::Lazy => park(LAZY_DELAY),
+                    Synced::Blocked => park(FULL_RETRY),
                 }
             }
         })?;
@@ -280,6 +288,17 @@ impl SyncThread {
         self.thread.unpark();
         // A panic there left its work unanswered; the journal has what was promised.
         let _ = self.handle.join();
+    }
+}
+
+/// Sleeps until somebody calls or `patience` ends.
+fn park(patience: Duration) -> Wake {
+    let start = Instant::now();
+    thread::park_timeout(patience);
+    if start.elapsed() >= patience {
+        Wake::TimedOut
+    } else {
+        Wake::Called
     }
 }
 

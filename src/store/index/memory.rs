@@ -2,22 +2,69 @@
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{
-    Edit, Index, IndexError, Page, RowKey, Scan, Snapshot, Table, Visit, VisitAll, owner_prefix,
-    row_key, split_row_key,
+    Edit, Index, IndexError, Page, Persist, RowKey, Scan, Snapshot, Table, Visit, VisitAll,
+    owner_prefix, row_key, split_row_key,
 };
 use crate::store::{Kind, Row};
 
 type Rows = BTreeMap<Box<[u8]>, Box<[u8]>>;
 
-/// Sorted maps. `persist` does nothing: what dies with the process was never durable.
+/// Sorted maps. Clones are the same index.
 #[derive(Clone, Debug, Default)]
 pub struct MemoryIndex {
-    tables: [Rows; Table::ALL.len()],
+    now: Arc<Mutex<Tables>>,
+    /// What a crash leaves.
+    persisted: Arc<Mutex<Tables>>,
+    /// Applying fails while this is set.
+    broken: Arc<AtomicBool>,
 }
 
 impl MemoryIndex {
+    /// What a power cut does: what was applied since the last persisting is lost, or not, as a
+    /// tree that writes in the background has it.
+    pub fn crash(&self, lost: Lost) {
+        match lost {
+            Lost::All => *lock(&self.now) = lock(&self.persisted).clone(),
+            Lost::Nothing => *lock(&self.persisted) = lock(&self.now).clone(),
+        }
+    }
+
+    /// Lets applying fail from now on, as a full disk does, or not any more.
+    pub fn set_broken(&self, broken: bool) {
+        self.broken.store(broken, Ordering::SeqCst);
+    }
+
+    /// Every row: owner, kind, key and value.
+    pub fn rows(&self) -> Vec<(Box<[u8]>, Box<[u8]>)> {
+        let tables = lock(&self.now);
+        let rows = tables.tables.iter().flatten();
+        rows.map(|(row, value)| (row.clone(), value.clone()))
+            .collect()
+    }
+}
+
+/// See [`MemoryIndex::crash`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lost {
+    All,
+    Nothing,
+}
+
+fn lock(tables: &Mutex<Tables>) -> MutexGuard<'_, Tables> {
+    tables.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[derive(Clone, Debug, Default)]
+struct Tables {
+    tables: [Rows; Table::ALL.len()],
+    applied: u64,
+}
+
+impl Tables {
     fn table(&self, kind: Kind) -> &Rows {
         &self.tables[Table::of(kind) as usize]
     }
@@ -64,7 +111,7 @@ impl MemoryIndex {
 
 impl Index for MemoryIndex {
     fn get(&self, owner: &[u8], kind: Kind, key: &[u8]) -> Result<Option<Box<[u8]>>, IndexError> {
-        Ok(self
+        Ok(lock(&self.now)
             .table(kind)
             .get(&row_key(owner, kind, key)[..])
             .cloned())
@@ -80,7 +127,8 @@ impl Index for MemoryIndex {
         let start = row_key(owner, kind, page.after);
         let head = owner.len() + 2;
         let mut octets = 0;
-        for (row, value) in self
+        let tables = lock(&self.now);
+        for (row, value) in tables
             .table(kind)
             .range::<[u8], _>((Bound::Excluded(&start[..]), Bound::Unbounded))
         {
@@ -96,23 +144,46 @@ impl Index for MemoryIndex {
         Ok(false)
     }
 
-    fn apply(&mut self, edits: &[Edit<'_>]) -> Result<(), IndexError> {
+    fn apply(&mut self, edits: &[Edit<'_>], sequence: u64) -> Result<(), IndexError> {
+        if self.broken.load(Ordering::SeqCst) {
+            return Err(IndexError::Full);
+        }
+        let mut tables = lock(&self.now);
         for edit in edits {
-            self.edit(edit);
+            tables.edit(edit);
+        }
+        tables.applied = sequence;
+        Ok(())
+    }
+
+    fn applied(&self) -> Result<u64, IndexError> {
+        Ok(lock(&self.now).applied)
+    }
+
+    fn persister(&self) -> Box<dyn Persist> {
+        Box::new(self.clone())
+    }
+
+    fn reopen(&mut self) -> Result<(), IndexError> {
+        if self.broken.load(Ordering::SeqCst) {
+            return Err(IndexError::Full);
         }
         Ok(())
     }
 
-    fn persist(&mut self) -> Result<(), IndexError> {
-        Ok(())
-    }
-
     fn snapshot(&self) -> Result<Box<dyn Snapshot>, IndexError> {
-        Ok(Box::new(self.clone()))
+        Ok(Box::new(lock(&self.now).clone()))
     }
 }
 
-impl Snapshot for MemoryIndex {
+impl Persist for MemoryIndex {
+    fn persist(&mut self) -> Result<(), IndexError> {
+        *lock(&self.persisted) = lock(&self.now).clone();
+        Ok(())
+    }
+}
+
+impl Snapshot for Tables {
     fn scan_kind(&self, kind: Kind, visit: &mut Visit<'_>) -> Result<(), IndexError> {
         for (row, value) in self.table(kind) {
             let Some((owner, found, key)) = split_row_key(row) else {
@@ -159,12 +230,15 @@ mod tests {
     fn put(index: &mut MemoryIndex, owner: &[u8], kind: Kind, key: &[u8]) {
         let value = b"value";
         index
-            .apply(&[Edit::Put {
-                owner,
-                kind,
-                key,
-                value,
-            }])
+            .apply(
+                &[Edit::Put {
+                    owner,
+                    kind,
+                    key,
+                    value,
+                }],
+                1,
+            )
             .unwrap();
     }
 
@@ -201,18 +275,18 @@ mod tests {
         }
         put(&mut index, b"a", Kind::Credentials, &[]);
         let (owner, kind, to) = (&b"a"[..], Kind::Offline, &[2u8][..]);
-        index.apply(&[Edit::Trim { owner, kind, to }]).unwrap();
+        index.apply(&[Edit::Trim { owner, kind, to }], 2).unwrap();
         assert_eq!(page(&index, &[], 10), (vec![3, 4], false));
 
-        index.apply(&[Edit::DeleteOwner { owner }]).unwrap();
+        index.apply(&[Edit::DeleteOwner { owner }], 3).unwrap();
         let mut left = 0;
-        index
-            .scan_all(&mut |owner, _, _, _| {
-                assert_eq!(owner, b"ab");
-                left += 1;
-                Scan::More
-            })
-            .unwrap();
+        let rows = index.snapshot().unwrap();
+        rows.scan_all(&mut |owner, _, _, _| {
+            assert_eq!(owner, b"ab");
+            left += 1;
+            Scan::More
+        })
+        .unwrap();
         assert_eq!(left, 4);
     }
 }

@@ -1,5 +1,6 @@
 //! The tables behind the journal: what is read, and what a checkpoint makes durable.
 
+pub mod fjall;
 pub mod memory;
 
 use std::fmt;
@@ -8,7 +9,7 @@ use smallvec::SmallVec;
 
 use super::{Change, Kind, Ops, Row, Span};
 
-/// Sorted rows under owner, kind and key. Nothing in it is a promise before [`Index::persist`].
+/// Sorted rows under owner, kind and key. Nothing in it is a promise before it is persisted.
 pub trait Index: Send {
     /// One value.
     fn get(&self, owner: &[u8], kind: Kind, key: &[u8]) -> Result<Option<Box<[u8]>>, IndexError>;
@@ -22,14 +23,26 @@ pub trait Index: Send {
         rows: &mut Vec<Row>,
     ) -> Result<bool, IndexError>;
 
-    /// Carries out all edits in order, or none of them.
-    fn apply(&mut self, edits: &[Edit<'_>]) -> Result<(), IndexError>;
+    /// Carries out all edits in order, or none of them, and remembers `sequence` with them.
+    fn apply(&mut self, edits: &[Edit<'_>], sequence: u64) -> Result<(), IndexError>;
 
-    /// Makes everything applied so far survive a power cut.
-    fn persist(&mut self) -> Result<(), IndexError>;
+    /// The sequence of the last write that it has. It has all before and none after.
+    fn applied(&self) -> Result<u64, IndexError>;
+
+    /// What makes everything applied so far survive a power cut, beside this.
+    fn persister(&self) -> Box<dyn Persist>;
+
+    /// Closes and opens it after an error: it has what the last checkpoint says, and maybe more.
+    fn reopen(&mut self) -> Result<(), IndexError>;
 
     /// The rows as they are now, to be read elsewhere while this goes on.
     fn snapshot(&self) -> Result<Box<dyn Snapshot>, IndexError>;
+}
+
+/// See [`Index::persister`].
+pub trait Persist: Send {
+    /// Makes everything applied before this call survive a power cut.
+    fn persist(&mut self) -> Result<(), IndexError>;
 }
 
 /// All rows as they were at one instant.

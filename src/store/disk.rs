@@ -1,0 +1,281 @@
+//! The backend that keeps its promises: the journal in front of an index.
+//!
+//! A write goes to the journal, then to the index, then is answered when the journal is durable.
+//! The same code runs on two threads behind [`super::worker`] and, call by call, in the simulator.
+
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use hashbrown::HashSet;
+
+use super::answer::{holds, read};
+use super::files::Files;
+use super::index::{Edit, Edits, Index, IndexError, Persist, Snapshot};
+use super::journal::{self, Journal, NewMessage, Settings, State};
+use super::open::DirLock;
+use super::{
+    Backend, Change, MessageId, Op, Ops, Recovered, Refusal, Replies, Reply, Require, Synced,
+    Syncer, Ticket, Wake,
+};
+
+/// Journal and index.
+pub struct DiskBackend {
+    journal: Arc<Mutex<Journal>>,
+    index: Box<dyn Index>,
+    half: Half,
+    /// Owners whose rows the index has not got, because applying a write failed. Not empty: no
+    /// write is accepted until the index was opened again.
+    behind: HashSet<Box<[u8]>, foldhash::fast::RandomState>,
+    /// Let go after all else.
+    lock: Option<DirLock>,
+}
+
+impl DiskBackend {
+    /// Recovers the journal in `files` and brings `index` up to it.
+    ///
+    /// # Errors
+    /// When the device or the index fails. Damaged records are no error: see
+    /// [`Recovered::damage`].
+    pub fn recover(
+        files: Arc<dyn Files>,
+        quarantine: &dyn Files,
+        settings: Settings,
+        mut index: Box<dyn Index>,
+    ) -> io::Result<(Self, Recovered)> {
+        let (journal, recovered) = journal::recover(files, quarantine, settings, &mut *index)?;
+        let journal = Arc::new(Mutex::new(journal));
+        let half = Half {
+            journal: journal.clone(),
+            persist: index.persister(),
+        };
+        let backend = Self {
+            journal,
+            index,
+            half,
+            lock: None,
+            behind: HashSet::default(),
+        };
+        Ok((backend, recovered))
+    }
+
+    /// Holds the directory as long as this lives.
+    pub(super) fn keep_lock(&mut self, lock: DirLock) {
+        self.lock = Some(lock);
+    }
+
+    /// The rows.
+    pub fn index(&self) -> &dyn Index {
+        &*self.index
+    }
+
+    fn execute_one(&mut self, ops: &Ops, ticket: Option<Ticket>, op: &Op, replies: &mut Replies) {
+        let refused = match op {
+            Op::Write { require, changes } => {
+                match self.write(ops, ticket, require, changes, replies) {
+                    Ok(Written::Waits) => None,
+                    Ok(Written::Conflict) => Some(Reply::Conflict),
+                    Err(refusal) => Some(Reply::Refused(refusal)),
+                }
+            }
+            Op::Journal {
+                id,
+                owner,
+                octets,
+                stream,
+                handled,
+            } => {
+                let message = NewMessage {
+                    id: *id,
+                    owner: ops.octets(owner),
+                    octets: ops.octets(octets),
+                    stream: *stream,
+                    handled: *handled,
+                };
+                let taken = lock(&self.journal).message(ticket, message, replies);
+                taken.err().map(Reply::Refused)
+            }
+            Op::Settle { id } => {
+                let waiting = lock(&self.journal).settle(*id);
+                replies.extend(waiting.map(|ticket| (ticket, Reply::Done)));
+                None
+            }
+            Op::Forget { stream } => {
+                lock(&self.journal).forget(*stream);
+                None
+            }
+            Op::Hash { .. } => ticket
+                .and_then(|ticket| ops.hash_job(ticket, op))
+                .map(|job| job.derive()),
+            Op::Get { owner, .. } | Op::Head { owner } | Op::Range { owner, .. } => {
+                if self.behind.contains(ops.octets(owner)) {
+                    Some(Reply::Refused(Refusal::Full))
+                } else {
+                    read(&*self.index, ops, op)
+                }
+            }
+        };
+        if let (Some(ticket), Some(reply)) = (ticket, refused) {
+            replies.push((ticket, reply));
+        }
+    }
+
+    fn write(
+        &mut self,
+        ops: &Ops,
+        ticket: Option<Ticket>,
+        require: &Require,
+        changes: &[Change],
+        replies: &mut Replies,
+    ) -> Result<Written, Refusal> {
+        if !self.behind.is_empty() {
+            self.catch_up()?;
+        }
+        if !holds(&*self.index, ops, require)? {
+            return Ok(Written::Conflict);
+        }
+        let edits: Edits<'_> = changes.iter().filter_map(|c| Edit::of(c, ops)).collect();
+        if edits.iter().any(|edit| edit.owner().contains(&0)) {
+            return Err(Refusal::Failed);
+        }
+        let settled = changes.iter().filter_map(|change| match change {
+            Change::Settle { id } => Some(*id),
+            _ => None,
+        });
+        let settled: Vec<MessageId> = settled.collect();
+        // Held until the index has it: a checkpoint in between would not cover it.
+        let mut journal = lock(&self.journal);
+        let sequence = journal.changes(ticket, &edits, &settled, replies)?;
+        if !edits.is_empty() && self.index.apply(&edits, sequence).is_err() {
+            // The journal has it, so it is done; the index gets it when it is opened again.
+            self.behind
+                .extend(edits.iter().map(|edit| edit.owner().into()));
+            journal.hold_checkpoints();
+        }
+        Ok(Written::Waits)
+    }
+
+    /// Opens an index that failed and replays what it lacks.
+    fn catch_up(&mut self) -> Result<(), Refusal> {
+        self.index.reopen()?;
+        let mut journal = lock(&self.journal);
+        let replayed = journal.replay(&mut *self.index);
+        replayed.map_err(|_| Refusal::Failed)?;
+        journal.allow_checkpoints();
+        self.behind.clear();
+        Ok(())
+    }
+}
+
+enum Written {
+    Waits,
+    Conflict,
+}
+
+impl Backend for DiskBackend {
+    fn execute(&mut self, batch: &Ops, replies: &mut Replies) {
+        for (ticket, op) in batch.iter() {
+            self.execute_one(batch, *ticket, op, replies);
+        }
+    }
+
+    fn commit(&mut self, replies: &mut Replies) {
+        self.half.sync(Wake::Called, replies);
+    }
+
+    fn snapshot(&self) -> Result<Box<dyn Snapshot>, IndexError> {
+        self.index.snapshot()
+    }
+
+    fn wants_sync(&self) -> bool {
+        lock(&self.journal).wants_waking()
+    }
+
+    fn syncer(&mut self) -> Option<Box<dyn Syncer>> {
+        Some(Box::new(Half {
+            journal: self.journal.clone(),
+            persist: self.index.persister(),
+        }))
+    }
+
+    fn close(&mut self) {
+        let mut replies = Replies::new();
+        self.half.checkpoint(Due::Always);
+        // Lazy records go with the checkpoint; what fails is found again at the next start.
+        while self.half.sync(Wake::TimedOut, &mut replies) == Synced::Some {}
+    }
+}
+
+/// The half that waits for the device.
+struct Half {
+    journal: Arc<Mutex<Journal>>,
+    persist: Box<dyn Persist>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Due {
+    Always,
+    WhenDue,
+}
+
+impl Half {
+    /// Persists the index and notes it in the journal.
+    fn checkpoint(&mut self, due: Due) {
+        let mut journal = lock(&self.journal);
+        if due == Due::WhenDue && !journal.checkpoint_due() || journal.checkpoints_held() {
+            return;
+        }
+        let end = journal.begin_checkpoint();
+        drop(journal);
+        let persisted = self.persist.persist().is_ok();
+        let mut journal = lock(&self.journal);
+        if persisted && !journal.checkpoints_held() {
+            journal.add_checkpoint(end);
+        } else {
+            journal.checkpoint_failed();
+        }
+    }
+}
+
+impl Syncer for Half {
+    fn sync(&mut self, wake: Wake, replies: &mut Replies) -> Synced {
+        self.checkpoint(Due::WhenDue);
+        let mut journal = lock(&self.journal);
+        let written = match wake {
+            Wake::TimedOut => journal.write().and_then(|()| journal.write_lazy()),
+            Wake::Called => journal.write(),
+        };
+        let job = journal.begin_sync(replies);
+        let lazy = journal.has_lazy();
+        let Some(job) = job else {
+            return match written {
+                Err(_) => Synced::Blocked,
+                Ok(()) if lazy => Synced::Lazy,
+                Ok(()) => Synced::Idle,
+            };
+        };
+        drop(journal);
+        let result = job.run();
+        let mut journal = lock(&self.journal);
+        journal.end_sync(&job, &result, replies);
+        let retired = journal.retire();
+        let spare = journal.wants_spare();
+        let failing = matches!(journal.state(), State::Failing(times) if times > 1);
+        drop(journal);
+        if let Some(retired) = retired {
+            retired.run();
+        }
+        // Without a spare the next segment is made when it is needed, and that may fail as well.
+        if let Some(Ok(spare)) = spare.map(journal::SpareJob::run) {
+            lock(&self.journal).put_spare(spare);
+        }
+        if written.is_err() || failing {
+            Synced::Blocked
+        } else {
+            Synced::Some
+        }
+    }
+}
+
+fn lock(journal: &Mutex<Journal>) -> MutexGuard<'_, Journal> {
+    journal.lock().unwrap_or_else(PoisonError::into_inner)
+}
