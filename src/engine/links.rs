@@ -29,8 +29,10 @@ pub enum Reading {
     Waiting,
     /// Until the peer took what it is owed.
     Paused,
-    /// Nothing more is read: the link is about to close, change hands or begin TLS.
+    /// Nothing more is read: the link is about to close or to change hands.
     Off,
+    /// TLS begins: whatever was sent in clear behind the request ends the link (SECURITY class 13).
+    Tls,
 }
 
 /// Octets that were received and not taken.

@@ -228,7 +228,7 @@ fn proceed(
             fx.events.push(Event::LoginFailed { account, condition: condition.as_str() });
         }
         Step::StartTls => {
-            link.reading = Reading::Off;
+            link.reading = Reading::Tls;
             link.scope = StreamScope::closed();
             fx.link(key, LinkEffect::StartTls);
         }

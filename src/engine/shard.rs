@@ -212,7 +212,7 @@ impl Shard {
                 if taken < bytes.len() {
                     let mut octets = self.core.pool.take();
                     octets.extend_from_slice(&bytes[taken..]);
-                    self.keep_unread(key, Box::new(Unread { octets, scanner }));
+                    self.keep_unread(key, Box::new(Unread { octets, scanner }), fx);
                 } else if let Some(scanner) = scanner {
                     self.give_scanner(scanner);
                 }
@@ -242,11 +242,15 @@ impl Shard {
         }
         unread.octets.drain(..taken);
         unread.scanner = scanner;
-        self.keep_unread(key, unread);
+        self.keep_unread(key, unread, fx);
     }
 
-    fn keep_unread(&mut self, key: LinkKey, unread: Box<Unread>) {
+    fn keep_unread(&mut self, key: LinkKey, unread: Box<Unread>, fx: &mut Effects) {
         match self.links.get_mut(key) {
+            Some(link) if link.reading == Reading::Tls => {
+                fx.link(key, LinkEffect::Abort);
+                self.core.pool.give(unread.octets);
+            }
             Some(link) if !matches!(link.stream, Stream::Closing(_)) => link.unread = Some(unread),
             _ => self.core.pool.give(unread.octets),
         }
