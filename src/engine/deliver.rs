@@ -22,7 +22,9 @@ pub fn deliver(ctx: &mut Ctx<'_>, stanza: &Stanza<'_>, target: &str) {
     };
     let now = ctx.now.mono;
     let maximum = ctx.policy.limits.loading_stanzas_max;
-    let Some(account) = ctx.core.accounts.get_mut(key) else { return };
+    let Some(account) = ctx.core.accounts.get_mut(key) else {
+        return;
+    };
     account.used = now;
     if let State::Loading(parked) = &mut account.state {
         if parked.len() >= maximum {
@@ -38,7 +40,10 @@ pub fn deliver(ctx: &mut Ctx<'_>, stanza: &Stanza<'_>, target: &str) {
 /// Messages, iqs and subscriptions load an account; other presence is not worth it: nobody is
 /// there to see it (guide, "Accounts").
 fn deliver_to_absent(ctx: &mut Ctx<'_>, stanza: &Stanza<'_>, bare: &str, target: &str) {
-    let idle = matches!(stanza.class, Type::Available | Type::Unavailable | Type::Error);
+    let idle = matches!(
+        stanza.class,
+        Type::Available | Type::Unavailable | Type::Error
+    );
     if (stanza.kind == Kind::Presence && idle) || stanza.class == Type::Result {
         return;
     }
@@ -46,7 +51,9 @@ fn deliver_to_absent(ctx: &mut Ctx<'_>, stanza: &Stanza<'_>, bare: &str, target:
     parked.push_for(stanza, std::iter::once(target));
     let now = ctx.now.mono;
     let key = ctx.core.accounts.insert(bare, State::Loading(parked), now);
-    ctx.ask(Waiter::Load(key), |ops| Op::Head { owner: ops.keep(bare.as_bytes()) });
+    ctx.ask(Waiter::Load(key), |ops| Op::Head {
+        owner: ops.keep(bare.as_bytes()),
+    });
 }
 
 fn deliver_to_account(
@@ -76,7 +83,10 @@ fn deliver_to_account(
 /// RFC 6121 sections 8.5.2.1.1, 8.5.2.2.1, 8.5.3.1 and 8.5.3.2.1.
 fn message(ctx: &mut Ctx<'_>, key: AccountKey, stanza: &Stanza<'_>, resource: Option<&str>) {
     let exact = resource.and_then(|resource| session_of(ctx, key, resource));
-    let draining = ctx.accounts.get(key).is_some_and(|account| account.is_draining());
+    let draining = ctx
+        .accounts
+        .get(key)
+        .is_some_and(|account| account.is_draining());
     if draining && exact.is_none() && stanza.traits.has(Traits::STORABLE) {
         return keep(ctx, key, stanza);
     }
@@ -107,8 +117,12 @@ fn message(ctx: &mut Ctx<'_>, key: AccountKey, stanza: &Stanza<'_>, resource: Op
 /// The sessions that a message to the bare JID reaches: all of non-negative priority.
 fn takers_of(ctx: &Ctx<'_>, key: AccountKey) -> impl Iterator<Item = SessionKey> {
     let account = ctx.accounts.get(key);
-    let sessions = account.map(|account| account.sessions.iter()).unwrap_or_default();
-    sessions.copied().filter(|key| ctx.session(*key).is_some_and(|s| s.takes_messages()))
+    let sessions = account
+        .map(|account| account.sessions.iter())
+        .unwrap_or_default();
+    sessions
+        .copied()
+        .filter(|key| ctx.session(*key).is_some_and(|s| s.takes_messages()))
 }
 
 /// RFC 6121 section 8.5.2.2: no resource takes it.
@@ -139,7 +153,10 @@ fn presence(
         (Type::Available | Type::Unavailable, None) => {
             dispatch::presence_in(ctx, key, stanza);
             for session in ctx.sessions_of(key) {
-                if ctx.session(session).is_some_and(|session| session.is_available()) {
+                if ctx
+                    .session(session)
+                    .is_some_and(|session| session.is_available())
+                {
                     give_as(ctx, session, stanza, target);
                 }
             }
@@ -195,7 +212,9 @@ fn settle_bounced(ctx: &mut Ctx<'_>, stanza: &Stanza<'_>) {
 
 /// An account's records came, or there is no such account: what waited for it goes on.
 pub fn loaded(ctx: &mut Ctx<'_>, key: AccountKey, exists: bool) {
-    let Some(account) = ctx.core.accounts.get_mut(key) else { return };
+    let Some(account) = ctx.core.accounts.get_mut(key) else {
+        return;
+    };
     let State::Loading(parked) = std::mem::replace(&mut account.state, State::Resident) else {
         return;
     };
@@ -208,7 +227,9 @@ pub fn loaded(ctx: &mut Ctx<'_>, key: AccountKey, exists: bool) {
     }
     let after = ctx.policy.limits.account_idle_timeout;
     let at = ctx.now.mono.after(after);
-    ctx.core.wheel.set(at, crate::session::ctx::Due::Account(key));
+    ctx.core
+        .wheel
+        .set(at, crate::session::ctx::Due::Account(key));
     for (stanza, targets) in parked.iter() {
         for target in targets {
             deliver(ctx, &stanza, target);
@@ -226,8 +247,12 @@ fn no_such_account(ctx: &mut Ctx<'_>, stanza: &Stanza<'_>) {
 
 /// Storage could not say whether there is such an account: nothing is decided, nothing is lost.
 pub fn load_failed(ctx: &mut Ctx<'_>, key: AccountKey) {
-    let Some(account) = ctx.core.accounts.remove(key) else { return };
-    let State::Loading(parked) = account.state else { return };
+    let Some(account) = ctx.core.accounts.remove(key) else {
+        return;
+    };
+    let State::Loading(parked) = account.state else {
+        return;
+    };
     for (stanza, _) in parked.iter() {
         ctx.bounce(&stanza, Condition::ResourceConstraint);
         settle_bounced(ctx, &stanza);

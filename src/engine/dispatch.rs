@@ -1,10 +1,37 @@
 //! [`FEATURES`] as the engine asks them: by phase, by request, by nonza.
 
+use std::sync::LazyLock;
+
 use crate::features::{Asked, FEATURES, IqRoute, NonzaRoute, Verdict};
 use crate::session::account::AccountKey;
 use crate::session::ctx::Ctx;
 use crate::session::session::SessionKey;
 use crate::xmpp::stanza::Stanza;
+
+type SessionHook = fn(&mut Ctx<'_>, SessionKey, &Stanza<'_>) -> Verdict;
+type AccountHook = fn(&mut Ctx<'_>, AccountKey, &Stanza<'_>) -> Verdict;
+
+/// The hooks that every message meets, picked out of [`FEATURES`] once.
+struct Hooks {
+    outgoing: Vec<SessionHook>,
+    incoming: Vec<AccountHook>,
+    delivering: Vec<SessionHook>,
+}
+
+static HOOKS: LazyLock<Hooks> = LazyLock::new(|| Hooks {
+    outgoing: FEATURES
+        .iter()
+        .filter_map(|feature| feature.outgoing)
+        .collect(),
+    incoming: FEATURES
+        .iter()
+        .filter_map(|feature| feature.incoming)
+        .collect(),
+    delivering: FEATURES
+        .iter()
+        .filter_map(|feature| feature.delivering)
+        .collect(),
+});
 
 /// A phase at which a session's stanza may be stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,18 +41,12 @@ pub enum Phase {
 }
 
 /// Asks the hooks of `phase` until one does not pass.
-pub fn ask(
-    ctx: &mut Ctx<'_>,
-    phase: Phase,
-    session: SessionKey,
-    stanza: &Stanza<'_>,
-) -> Verdict {
-    for feature in FEATURES {
-        let hook = match phase {
-            Phase::Outgoing => feature.outgoing,
-            Phase::Delivering => feature.delivering,
-        };
-        let Some(hook) = hook else { continue };
+pub fn ask(ctx: &mut Ctx<'_>, phase: Phase, session: SessionKey, stanza: &Stanza<'_>) -> Verdict {
+    let hooks = match phase {
+        Phase::Outgoing => &HOOKS.outgoing,
+        Phase::Delivering => &HOOKS.delivering,
+    };
+    for hook in hooks {
         let verdict = hook(ctx, session, stanza);
         if verdict != Verdict::Pass {
             return verdict;
@@ -36,7 +57,7 @@ pub fn ask(
 
 /// Asks the hooks that see what reaches an account.
 pub fn incoming(ctx: &mut Ctx<'_>, account: AccountKey, stanza: &Stanza<'_>) -> Verdict {
-    for hook in FEATURES.iter().filter_map(|feature| feature.incoming) {
+    for hook in &HOOKS.incoming {
         let verdict = hook(ctx, account, stanza);
         if verdict != Verdict::Pass {
             return verdict;
@@ -85,5 +106,7 @@ pub fn iq(asked: Asked, namespace: &str, name: &str) -> Option<&'static IqRoute>
 /// Who takes this nonza.
 pub fn nonza(namespace: &str, name: &str) -> Option<&'static NonzaRoute> {
     let routes = FEATURES.iter().flat_map(|feature| feature.nonza);
-    routes.into_iter().find(|route| route.name == name && route.namespace == namespace)
+    routes
+        .into_iter()
+        .find(|route| route.name == name && route.namespace == namespace)
 }

@@ -65,11 +65,17 @@ fn stanza(
     scope: &StreamScope,
     (kind, element, number): (Kind, Element<'_>, Option<u32>),
 ) -> Result<(), StreamError> {
-    let Some(session) = ctx.core.sessions.get(key) else { return Ok(()) };
+    let Some(session) = ctx.core.sessions.get(key) else {
+        return Ok(());
+    };
     scratch.from.clear();
     scratch.from.push_str(&session.jid);
     let attributes = Attributes::read(element);
-    if !attributes.from.as_deref().is_none_or(|from| is_from(from, &scratch.from)) {
+    if !attributes
+        .from
+        .as_deref()
+        .is_none_or(|from| is_from(from, &scratch.from))
+    {
         return Err(StreamError::InvalidFrom);
     }
     scratch.reference.clear();
@@ -82,12 +88,22 @@ fn stanza(
         Some(to) => Jid::parse(to).map(Some),
     };
     let (Some(class), Ok(to)) = (class, &to) else {
-        let fault = if to.is_err() { Condition::JidMalformed } else { Condition::BadRequest };
+        let fault = if to.is_err() {
+            Condition::JidMalformed
+        } else {
+            Condition::BadRequest
+        };
         refuse(ctx, scratch, kind, fault);
         return Ok(());
     };
     // RFC 6121 section 8.1.1.1: a message to nobody is to oneself.
-    let Scratch { from, reference, head, content, element: whole } = scratch;
+    let Scratch {
+        from,
+        reference,
+        head,
+        content,
+        element: whole,
+    } = scratch;
     let to = match (to, kind) {
         (Some(to), _) => to.as_str(),
         (None, Kind::Message) => jid::split_resource(from).0,
@@ -107,7 +123,17 @@ fn stanza(
     } else {
         content.extend_from_slice(element.content());
     }
-    let stanza = Stanza { kind, class, traits, id, from, to, reference, head, content };
+    let stanza = Stanza {
+        kind,
+        class,
+        traits,
+        id,
+        from,
+        to,
+        reference,
+        head,
+        content,
+    };
     send(ctx, key, stanza, number, whole);
     Ok(())
 }
@@ -159,10 +185,20 @@ fn journal(
     number: u32,
     whole: &mut Vec<u8>,
 ) {
-    let Some(session) = ctx.core.sessions.get_mut(key) else { return };
-    let Some(management) = session.management.as_deref_mut() else { return };
+    let Some(session) = ctx.core.sessions.get_mut(key) else {
+        return;
+    };
+    let Some(management) = session.management.as_deref_mut() else {
+        return;
+    };
     let (bare, _) = jid::split_resource(stanza.to);
-    if !ctx.core.policy.domains.iter().any(|domain| jid::split_local(bare).1 == domain) {
+    if !ctx
+        .core
+        .policy
+        .domains
+        .iter()
+        .any(|domain| jid::split_local(bare).1 == domain)
+    {
         return;
     }
     management.pending.push_back((number, false));
@@ -171,13 +207,19 @@ fn journal(
     whole.clear();
     stanza.write(stanza.to, whole);
     let id = stanza.id;
-    ctx.ask(Waiter::Journaled { session: key, number }, |ops| Op::Journal {
-        id,
-        owner: ops.keep(bare.as_bytes()),
-        octets: ops.keep(whole),
-        stream,
-        handled: number,
-    });
+    ctx.ask(
+        Waiter::Journaled {
+            session: key,
+            number,
+        },
+        |ops| Op::Journal {
+            id,
+            owner: ops.keep(bare.as_bytes()),
+            octets: ops.keep(whole),
+            stream,
+            handled: number,
+        },
+    );
 }
 
 /// Answers a stanza whose address or type cannot be used.
@@ -278,12 +320,7 @@ fn write_raw(out: &mut Vec<u8>, name: &str, raw: &[u8], quote: u8) {
 
 /// Copies a message's content without the children that only the server may write, and finds out
 /// what the others ask for.
-fn copy_message(
-    out: &mut Vec<u8>,
-    ctx: &Ctx<'_>,
-    class: Type,
-    element: Element<'_>,
-) -> Traits {
+fn copy_message(out: &mut Vec<u8>, ctx: &Ctx<'_>, class: Type, element: Element<'_>) -> Traits {
     let content = element.content();
     let mut copied = 0;
     let mut seen = Seen::default();
@@ -304,7 +341,9 @@ fn is_ours(ctx: &Ctx<'_>, child: Child<'_>) -> bool {
     if child.local != "stanza-id" || child.namespace != ns::SID {
         return false;
     }
-    let Some(by) = child.attr("by") else { return true };
+    let Some(by) = child.attr("by") else {
+        return true;
+    };
     match Jid::parse(&by) {
         Ok(by) => ctx.serves(by.domain()),
         Err(_) => true,

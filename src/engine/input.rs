@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::links::Released;
-use crate::session::effects::LinkKey;
 use crate::session::ctx::Revival;
+use crate::session::effects::LinkKey;
 use crate::session::parcel::Batch;
 use crate::session::policy::Policy;
 use crate::store::{Reply, ShardId, StreamId, Ticket, Unsettled};
@@ -42,7 +42,11 @@ pub enum Input<'a> {
     /// A link was accepted under this key.
     Opened { link: LinkKey, origin: Origin },
     /// A link came from another shard, with what `Shard::release` gave there.
-    Adopted { link: LinkKey, origin: Origin, stream: Box<Released> },
+    Adopted {
+        link: LinkKey,
+        origin: Origin,
+        stream: Box<Released>,
+    },
     /// The peer sent these octets (decrypted).
     Bytes { link: LinkKey, bytes: &'a [u8] },
     /// The handshake that `LinkEffect::StartTls` or [`Entry::DirectTls`] asked for is done.
@@ -67,7 +71,10 @@ pub enum Command {
     /// `system-shutdown`. The shard is done when `Shard::is_empty`.
     Stop,
     /// End all sessions of an account (it was deleted or its password changed).
-    Kick { account: Box<str>, condition: &'static str },
+    Kick {
+        account: Box<str>,
+        condition: &'static str,
+    },
     /// A message that recovery found unsettled: route it again, to the offline store.
     Recover(Unsettled),
     /// A session that shutdown wrote down ([`crate::store::Kind::Session`]).

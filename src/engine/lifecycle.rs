@@ -27,7 +27,9 @@ pub fn bind(
     }
     let now = ctx.now.mono;
     let maximum = ctx.policy.limits.sessions_per_account_max;
-    let Some(entry) = ctx.core.accounts.get_mut(account) else { return Err(queue) };
+    let Some(entry) = ctx.core.accounts.get_mut(account) else {
+        return Err(queue);
+    };
     if entry.sessions.len() >= maximum {
         return Err(queue);
     }
@@ -71,7 +73,9 @@ pub enum Farewell {
 /// The link is gone without a goodbye.
 pub fn detach(ctx: &mut Ctx<'_>, key: SessionKey) {
     let now = ctx.now.mono;
-    let Some(session) = ctx.core.sessions.get_mut(key) else { return };
+    let Some(session) = ctx.core.sessions.get_mut(key) else {
+        return;
+    };
     session.link = None;
     session.flags.clear(Flags::PAUSED);
     let resumable = session.is_resumable();
@@ -85,9 +89,15 @@ pub fn detach(ctx: &mut Ctx<'_>, key: SessionKey) {
 
 /// The resumption time may be over.
 pub fn resumption_over(ctx: &mut Ctx<'_>, key: SessionKey) {
-    let Some(session) = ctx.session(key) else { return };
-    let Some(management) = session.management.as_deref() else { return };
-    let Some(detached) = management.detached.filter(|_| session.link.is_none()) else { return };
+    let Some(session) = ctx.session(key) else {
+        return;
+    };
+    let Some(management) = session.management.as_deref() else {
+        return;
+    };
+    let Some(detached) = management.detached.filter(|_| session.link.is_none()) else {
+        return;
+    };
     let patience = std::time::Duration::from_secs(u64::from(management.resume_seconds));
     if detached.after(patience) <= ctx.now.mono {
         end(ctx, key, Farewell::Silent);
@@ -101,7 +111,9 @@ pub fn end(ctx: &mut Ctx<'_>, key: SessionKey, farewell: Farewell) {
         return;
     }
     dispatch::ended(ctx, key);
-    let Some(mut session) = ctx.core.sessions.remove(key) else { return };
+    let Some(mut session) = ctx.core.sessions.remove(key) else {
+        return;
+    };
     let account = session.account;
     let now = ctx.now.mono;
     let idle = ctx.policy.limits.account_idle_timeout;
@@ -110,7 +122,10 @@ pub fn end(ctx: &mut Ctx<'_>, key: SessionKey, farewell: Farewell) {
         entry.sessions.retain(|other| *other != key);
         entry.used = now;
         name = entry.jid.clone();
-        if entry.draining.is_some_and(|draining| draining.session == key) {
+        if entry
+            .draining
+            .is_some_and(|draining| draining.session == key)
+        {
             entry.draining = None;
         }
         if entry.sessions.is_empty() {
@@ -123,7 +138,10 @@ pub fn end(ctx: &mut Ctx<'_>, key: SessionKey, farewell: Farewell) {
         let stream = management.id;
         ctx.tell(|_| Op::Forget { stream });
     }
-    ctx.event(Event::SessionEnded { account: name, unacknowledged });
+    ctx.event(Event::SessionEnded {
+        account: name,
+        unacknowledged,
+    });
     let Some(link) = session.link.take() else {
         return session.queue.discard(&mut ctx.core.pool);
     };
@@ -193,7 +211,11 @@ pub fn addresses(element: &[u8]) -> (String, String, Vec<u8>) {
         return Default::default();
     };
     let root = scanner.element(element);
-    let text = |name| root.attr(name).map(|value| value.into_owned()).unwrap_or_default();
+    let text = |name| {
+        root.attr(name)
+            .map(|value| value.into_owned())
+            .unwrap_or_default()
+    };
     let mut reference = Vec::new();
     if let Some(id) = root.attr("id") {
         reference.extend_from_slice(b" id='");
@@ -206,19 +228,27 @@ pub fn addresses(element: &[u8]) -> (String, String, Vec<u8>) {
 /// What every octet to a slow or absent reader may lead to; called after something was queued.
 pub fn hold_bounds(ctx: &mut Ctx<'_>, key: SessionKey) {
     let limits = &ctx.core.policy.limits;
-    let Some(session) = ctx.core.sessions.get(key) else { return };
+    let Some(session) = ctx.core.sessions.get(key) else {
+        return;
+    };
     let queue = &session.queue;
     let full = queue.unacknowledged() > limits.queue_stanzas_max
         || queue.held_octets() > limits.queue_octets_max;
     let slow = session.link.is_some() && queue.unsent_octets() > limits.link_output_octets_max;
     if full || (slow && !session.is_resumable()) {
-        end(ctx, key, Farewell::Error(StreamError::PolicyViolation("output is not read")));
+        end(
+            ctx,
+            key,
+            Farewell::Error(StreamError::PolicyViolation("output is not read")),
+        );
     }
 }
 
 /// Ends all sessions of an account and forgets what is in memory of it.
 pub fn kick(ctx: &mut Ctx<'_>, account: &str, condition: &str) {
-    let Some(key) = ctx.accounts.find(account) else { return };
+    let Some(key) = ctx.accounts.find(account) else {
+        return;
+    };
     let error = match condition {
         "conflict" => StreamError::Conflict,
         "reset" => StreamError::Reset,
@@ -228,7 +258,11 @@ pub fn kick(ctx: &mut Ctx<'_>, account: &str, condition: &str) {
     for session in ctx.sessions_of(key) {
         end(ctx, session, Farewell::Error(error));
     }
-    if ctx.accounts.get(key).is_some_and(|account| account.is_resident()) {
+    if ctx
+        .accounts
+        .get(key)
+        .is_some_and(|account| account.is_resident())
+    {
         ctx.core.accounts.remove(key);
     }
 }
@@ -237,7 +271,9 @@ pub fn kick(ctx: &mut Ctx<'_>, account: &str, condition: &str) {
 pub fn evict(ctx: &mut Ctx<'_>, key: AccountKey) {
     let idle = ctx.policy.limits.account_idle_timeout;
     let now = ctx.now.mono;
-    let Some(account) = ctx.accounts.get(key) else { return };
+    let Some(account) = ctx.accounts.get(key) else {
+        return;
+    };
     if !account.is_resident() || !account.sessions.is_empty() {
         return;
     }

@@ -4,9 +4,9 @@
 //! the link moves to the account's home shard, once, and takes the records along.
 
 use super::input::{Origin, Secured};
-use super::{lifecycle, management};
 use super::links::{Link, Login, Reading, Released, Stream, login_of};
 use super::shard::{Shard, install};
+use super::{lifecycle, management};
 use crate::base::event::Event;
 use crate::base::time::Now;
 use crate::features::disco;
@@ -32,7 +32,10 @@ struct Tokens {
 
 impl Tokens {
     fn new(core: &mut Core) -> Self {
-        Self { stream_id: core.token(), nonce: core.token() }
+        Self {
+            stream_id: core.token(),
+            nonce: core.token(),
+        }
     }
 
     fn offer<'a>(&'a self, core: &'a Core) -> Offer<'a> {
@@ -49,7 +52,10 @@ impl Tokens {
             iterations: sasl::ITERATIONS,
             stream_id: &self.stream_id,
             nonce: &self.nonce,
-            caps: Some(Caps { node: disco::CAPS_NODE, ver: &core.caps_ver }),
+            caps: Some(Caps {
+                node: disco::CAPS_NODE,
+                ver: &core.caps_ver,
+            }),
         }
     }
 }
@@ -76,7 +82,11 @@ pub fn adopted(
     now: Now,
     fx: &mut Effects,
 ) {
-    let Released { login, unread, scope } = *released;
+    let Released {
+        login,
+        unread,
+        scope,
+    } = *released;
     let opened = login.opened;
     let mut link = Link::new(Negotiation::clear(), now.mono);
     link.stream = Stream::Login(login);
@@ -95,7 +105,9 @@ pub fn adopted(
 
 /// The handshake is done.
 pub fn secured(shard: &mut Shard, key: LinkKey, secured: Secured) {
-    let Some(link) = shard.links.get_mut(key) else { return };
+    let Some(link) = shard.links.get_mut(key) else {
+        return;
+    };
     link.scope = StreamScope::closed();
     link.reading = Reading::On;
     let Some(login) = link.login() else { return };
@@ -106,19 +118,17 @@ pub fn secured(shard: &mut Shard, key: LinkKey, secured: Secured) {
 }
 
 /// The client's header came.
-pub fn header(
-    shard: &mut Shard,
-    key: LinkKey,
-    header: &Header<'_>,
-    now: Now,
-    fx: &mut Effects,
-) {
+pub fn header(shard: &mut Shard, key: LinkKey, header: &Header<'_>, now: Now, fx: &mut Effects) {
     let tokens = Tokens::new(&mut shard.core);
-    let Some(login) = login_of(&mut shard.links, key) else { return };
+    let Some(login) = login_of(&mut shard.links, key) else {
+        return;
+    };
     let offer = tokens.offer(&shard.core);
     let mut out = Vec::new();
     let result = login.negotiation.header(*header, &offer, &mut out);
-    login.queue.append(&mut shard.core.pool, |queue| queue.extend_from_slice(&out));
+    login
+        .queue
+        .append(&mut shard.core.pool, |queue| queue.extend_from_slice(&out));
     fx.link(key, LinkEffect::Flush);
     if let Err(error) = result {
         shard.fail(key, error, now, fx);
@@ -126,15 +136,11 @@ pub fn header(
 }
 
 /// An element of a stream that is not bound.
-pub fn element(
-    shard: &mut Shard,
-    key: LinkKey,
-    element: Element<'_>,
-    now: Now,
-    fx: &mut Effects,
-) {
+pub fn element(shard: &mut Shard, key: LinkKey, element: Element<'_>, now: Now, fx: &mut Effects) {
     let tokens = Tokens::new(&mut shard.core);
-    let Some(login) = login_of(&mut shard.links, key) else { return };
+    let Some(login) = login_of(&mut shard.links, key) else {
+        return;
+    };
     let offer = tokens.offer(&shard.core);
     let mut out = Vec::new();
     let result = login.negotiation.element(element, &offer, &mut out);
@@ -144,7 +150,9 @@ pub fn element(
 /// The account's records came, or there is no such account: the negotiation cannot tell.
 pub fn keys(shard: &mut Shard, key: LinkKey, reply: Reply, now: Now, fx: &mut Effects) {
     let tokens = Tokens::new(&mut shard.core);
-    let Some(login) = login_of(&mut shard.links, key) else { return };
+    let Some(login) = login_of(&mut shard.links, key) else {
+        return;
+    };
     let offer = tokens.offer(&shard.core);
     let mut out = Vec::new();
     let result = match reply {
@@ -159,7 +167,9 @@ pub fn keys(shard: &mut Shard, key: LinkKey, reply: Reply, now: Now, fx: &mut Ef
             login.head = Some(head);
             result
         }
-        _ => login.negotiation.keys(Lookup::Unavailable, &offer, &mut out),
+        _ => login
+            .negotiation
+            .keys(Lookup::Unavailable, &offer, &mut out),
     };
     go_on(shard, key, result, &out, now, fx);
 }
@@ -167,7 +177,9 @@ pub fn keys(shard: &mut Shard, key: LinkKey, reply: Reply, now: Now, fx: &mut Ef
 /// A password was hashed.
 pub fn hashed(shard: &mut Shard, key: LinkKey, reply: Reply, now: Now, fx: &mut Effects) {
     let tokens = Tokens::new(&mut shard.core);
-    let Some(login) = login_of(&mut shard.links, key) else { return };
+    let Some(login) = login_of(&mut shard.links, key) else {
+        return;
+    };
     let offer = tokens.offer(&shard.core);
     let mut out = Vec::new();
     let hash: &[u8] = match &reply {
@@ -192,7 +204,9 @@ fn go_on(
         fx.link(key, LinkEffect::Resume);
     }
     proceed(shard, key, result, out, now, fx);
-    let Some(link) = shard.links.get_mut(key) else { return };
+    let Some(link) = shard.links.get_mut(key) else {
+        return;
+    };
     if link.reading != Reading::On {
         return;
     }
@@ -210,10 +224,14 @@ fn proceed(
     now: Now,
     fx: &mut Effects,
 ) {
-    let Some(link) = shard.links.get_mut(key) else { return };
+    let Some(link) = shard.links.get_mut(key) else {
+        return;
+    };
     let Some(login) = link.login() else { return };
     if !out.is_empty() {
-        login.queue.append(&mut shard.core.pool, |queue| queue.extend_from_slice(out));
+        login
+            .queue
+            .append(&mut shard.core.pool, |queue| queue.extend_from_slice(out));
         fx.link(key, LinkEffect::Flush);
     }
     let step = match result {
@@ -225,7 +243,10 @@ fn proceed(
         Step::Failed(condition) => {
             let claimed = login.negotiation.claimed();
             let account = claimed.map_or("", BareJid::as_str).into();
-            fx.events.push(Event::LoginFailed { account, condition: condition.as_str() });
+            fx.events.push(Event::LoginFailed {
+                account,
+                condition: condition.as_str(),
+            });
         }
         Step::StartTls => {
             link.reading = Reading::Tls;
@@ -234,14 +255,22 @@ fn proceed(
         }
         Step::LoadKeys(account) => {
             wait(shard, key, fx);
-            let mut ctx = Ctx { core: &mut shard.core, fx, now };
+            let mut ctx = Ctx {
+                core: &mut shard.core,
+                fx,
+                now,
+            };
             ctx.ask(Waiter::Login(key), |ops| Op::Head {
                 owner: ops.keep(account.as_str().as_bytes()),
             });
         }
         Step::Hash(job) => {
             wait(shard, key, fx);
-            let mut ctx = Ctx { core: &mut shard.core, fx, now };
+            let mut ctx = Ctx {
+                core: &mut shard.core,
+                fx,
+                now,
+            };
             ctx.ask(Waiter::Hash(key), |ops| Op::Hash {
                 hash: match job.hash {
                     sasl::Hash::Sha1 => crate::store::Hash::Sha1,
@@ -266,14 +295,10 @@ fn wait(shard: &mut Shard, key: LinkKey, fx: &mut Effects) {
 }
 
 /// SASL succeeded: the stream restarts, at the home of the account.
-fn authenticated(
-    shard: &mut Shard,
-    key: LinkKey,
-    account: &BareJid,
-    now: Now,
-    fx: &mut Effects,
-) {
-    let Some(link) = shard.links.get_mut(key) else { return };
+fn authenticated(shard: &mut Shard, key: LinkKey, account: &BareJid, now: Now, fx: &mut Effects) {
+    let Some(link) = shard.links.get_mut(key) else {
+        return;
+    };
     link.scope = StreamScope::closed();
     if let Some(login) = link.login() {
         login.authenticated = true;
@@ -290,12 +315,22 @@ fn authenticated(
 
 /// The account of an authenticated link is resident from here on.
 fn admit(shard: &mut Shard, key: LinkKey, now: Now, fx: &mut Effects) {
-    let Some(login) = login_of(&mut shard.links, key) else { return };
-    let Some(account) = login.negotiation.account().map(|jid| jid.as_str().to_owned()) else {
+    let Some(login) = login_of(&mut shard.links, key) else {
+        return;
+    };
+    let Some(account) = login
+        .negotiation
+        .account()
+        .map(|jid| jid.as_str().to_owned())
+    else {
         return;
     };
     let head = login.head.take().unwrap_or_default();
-    let mut ctx = Ctx { core: &mut shard.core, fx, now };
+    let mut ctx = Ctx {
+        core: &mut shard.core,
+        fx,
+        now,
+    };
     admit_account(&mut ctx, &account, head);
 }
 
@@ -318,7 +353,11 @@ pub fn admit_account(ctx: &mut Ctx<'_>, account: &str, head: Box<Head>) -> Accou
 
 /// The records of a loading account came.
 pub fn loaded(ctx: &mut Ctx<'_>, key: AccountKey, reply: Reply) {
-    if ctx.accounts.get(key).is_none_or(|account| account.is_resident()) {
+    if ctx
+        .accounts
+        .get(key)
+        .is_none_or(|account| account.is_resident())
+    {
         return;
     }
     match reply {
@@ -331,26 +370,31 @@ pub fn loaded(ctx: &mut Ctx<'_>, key: AccountKey, reply: Reply) {
 }
 
 /// RFC 6120 section 7: the resource becomes a session.
-fn bind(
-    shard: &mut Shard,
-    key: LinkKey,
-    resource: Option<Box<str>>,
-    now: Now,
-    fx: &mut Effects,
-) {
+fn bind(shard: &mut Shard, key: LinkKey, resource: Option<Box<str>>, now: Now, fx: &mut Effects) {
     let resource = resource.unwrap_or_else(|| shard.core.token().into());
-    let Some((account, queue)) = take_queue(shard, key) else { return };
-    let mut ctx = Ctx { core: &mut shard.core, fx, now };
+    let Some((account, queue)) = take_queue(shard, key) else {
+        return;
+    };
+    let mut ctx = Ctx {
+        core: &mut shard.core,
+        fx,
+        now,
+    };
     let Some(found) = ctx.accounts.find(&account) else {
         give_queue(shard, key, queue);
         return shard.fail(key, StreamError::NotAuthorized, now, fx);
     };
     let mut out = Vec::new();
     let bound = lifecycle::bind(&mut ctx, found, key, &resource, queue);
-    let Some(login) = login_of(&mut shard.links, key) else { return };
+    let Some(login) = login_of(&mut shard.links, key) else {
+        return;
+    };
     match bound {
         Ok(session) => {
-            let full = ctx.session(session).map(|s| s.jid.clone()).unwrap_or_default();
+            let full = ctx
+                .session(session)
+                .map(|s| s.jid.clone())
+                .unwrap_or_default();
             login.negotiation.bound(Ok(&full), &mut out);
             ctx.send_nonza(session, &out);
             super::route::drain_local(&mut ctx);
@@ -362,7 +406,9 @@ fn bind(
             let refused = StanzaError::new(Condition::ResourceConstraint);
             login.negotiation.bound(Err(refused), &mut out);
             login.queue = queue;
-            login.queue.append(&mut ctx.core.pool, |queue| queue.extend_from_slice(&out));
+            login
+                .queue
+                .append(&mut ctx.core.pool, |queue| queue.extend_from_slice(&out));
             fx.link(key, LinkEffect::Flush);
         }
     }
@@ -381,21 +427,26 @@ fn give_queue(shard: &mut Shard, key: LinkKey, queue: Queue) {
 }
 
 /// XEP-0198 section 5: the session goes on, on this link.
-fn resume(
-    shard: &mut Shard,
-    key: LinkKey,
-    previd: &str,
-    handled: u32,
-    now: Now,
-    fx: &mut Effects,
-) {
-    let Some(login) = login_of(&mut shard.links, key) else { return };
-    let Some(account) = login.negotiation.account().map(|jid| jid.as_str().to_owned()) else {
+fn resume(shard: &mut Shard, key: LinkKey, previd: &str, handled: u32, now: Now, fx: &mut Effects) {
+    let Some(login) = login_of(&mut shard.links, key) else {
         return;
     };
-    let stream = u128::from_str_radix(previd, 16).ok().filter(|_| previd.len() == 32);
+    let Some(account) = login
+        .negotiation
+        .account()
+        .map(|jid| jid.as_str().to_owned())
+    else {
+        return;
+    };
+    let stream = u128::from_str_radix(previd, 16)
+        .ok()
+        .filter(|_| previd.len() == 32);
     let stream = stream.map(StreamId);
-    let mut ctx = Ctx { core: &mut shard.core, fx, now };
+    let mut ctx = Ctx {
+        core: &mut shard.core,
+        fx,
+        now,
+    };
     let found = ctx.accounts.find(&account).zip(stream);
     let session = found.and_then(|(account, id)| lifecycle::find_stream(&ctx, account, id));
     let Some(session) = session else {
@@ -405,12 +456,18 @@ fn resume(
     if let Err(error) = management::acknowledged(&mut ctx, session, handled) {
         return shard.fail(key, error, now, fx);
     }
-    let Some((_, mut greeting)) = take_queue(shard, key) else { return };
+    let Some((_, mut greeting)) = take_queue(shard, key) else {
+        return;
+    };
     let core = &mut shard.core;
-    let Some(entry) = core.sessions.get_mut(session) else { return };
+    let Some(entry) = core.sessions.get_mut(session) else {
+        return;
+    };
     let former = entry.link.replace(key);
     entry.flags.clear(Flags::PAUSED);
-    let Some(management) = entry.management.as_deref_mut() else { return };
+    let Some(management) = entry.management.as_deref_mut() else {
+        return;
+    };
     management.detached = None;
     management.told = management.handled();
     let mut octets = greeting.output().to_vec();
@@ -440,17 +497,25 @@ fn replace_link(shard: &mut Shard, former: LinkKey, fx: &mut Effects) {
 
 /// The client may bind instead. `h` as far as the journal knows it.
 fn resume_failed(shard: &mut Shard, key: LinkKey, handled: Option<u32>, fx: &mut Effects) {
-    let Some(login) = login_of(&mut shard.links, key) else { return };
+    let Some(login) = login_of(&mut shard.links, key) else {
+        return;
+    };
     let mut out = Vec::new();
-    login.negotiation.not_resumed(Condition::ItemNotFound, handled, &mut out);
-    login.queue.append(&mut shard.core.pool, |queue| queue.extend_from_slice(&out));
+    login
+        .negotiation
+        .not_resumed(Condition::ItemNotFound, handled, &mut out);
+    login
+        .queue
+        .append(&mut shard.core.pool, |queue| queue.extend_from_slice(&out));
     fx.link(key, LinkEffect::Flush);
 }
 
 /// A link's deadline: the login took too long, or the peer is silent.
 pub fn link_due(shard: &mut Shard, key: LinkKey, now: Now, fx: &mut Effects) {
     let limits = &shard.core.policy.limits;
-    let Some(link) = shard.links.get_mut(key) else { return };
+    let Some(link) = shard.links.get_mut(key) else {
+        return;
+    };
     let session = match &link.stream {
         Stream::Login(login) => {
             let at = login.opened.after(limits.login_timeout);
@@ -470,11 +535,20 @@ pub fn link_due(shard: &mut Shard, key: LinkKey, now: Now, fx: &mut Effects) {
         }
         return shard.core.wheel.set(quiet_at, Due::Link(key));
     }
-    let Some(entry) = shard.core.sessions.get_mut(session) else { return };
+    let Some(entry) = shard.core.sessions.get_mut(session) else {
+        return;
+    };
     if entry.flags.set(Flags::PROBED) {
         let managed = entry.management.is_some();
-        shard.core.wheel.set(now.mono.after(silence), Due::Link(key));
-        let mut ctx = Ctx { core: &mut shard.core, fx, now };
+        shard
+            .core
+            .wheel
+            .set(now.mono.after(silence), Due::Link(key));
+        let mut ctx = Ctx {
+            core: &mut shard.core,
+            fx,
+            now,
+        };
         return ask_for_life(&mut ctx, session, managed);
     }
     // A session that can be resumed only loses its link.
@@ -482,15 +556,13 @@ pub fn link_due(shard: &mut Shard, key: LinkKey, now: Now, fx: &mut Effects) {
 }
 
 /// XEP-0198 asks with `<r/>`, everybody else gets a ping (XEP-0199 section 4.1).
-fn ask_for_life(
-    ctx: &mut Ctx<'_>,
-    session: crate::session::session::SessionKey,
-    managed: bool,
-) {
+fn ask_for_life(ctx: &mut Ctx<'_>, session: crate::session::session::SessionKey, managed: bool) {
     if managed {
         return ctx.send_nonza(session, crate::session::ctx::REQUEST);
     }
-    let Some(entry) = ctx.session(session) else { return };
+    let Some(entry) = ctx.session(session) else {
+        return;
+    };
     let full = entry.jid.to_string();
     let (_, domain) = jid::split_local(jid::split_resource(&full).0);
     let reference = format!(" id='{}'", ctx.now.mono.0);
@@ -502,7 +574,9 @@ fn ask_for_life(
 impl Login {
     /// The stream error and the end of the stream, with a header before it if we sent none.
     pub(super) fn last_words(&mut self, core: &mut Core, error: StreamError) -> Queue {
-        self.say_last(core, |negotiation, offer, out| negotiation.close(error, offer, out))
+        self.say_last(core, |negotiation, offer, out| {
+            negotiation.close(error, offer, out)
+        })
     }
 
     /// The end of the stream, in answer to the client's.

@@ -43,7 +43,9 @@ fn enable(ctx: &mut Ctx<'_>, key: SessionKey, resumption: Resumption) {
         Resumption::Unwanted => Duration::ZERO,
         Resumption::Wanted { max } => max.unwrap_or(longest).min(longest),
     };
-    let Some(session) = ctx.core.sessions.get_mut(key) else { return };
+    let Some(session) = ctx.core.sessions.get_mut(key) else {
+        return;
+    };
     if session.management.is_some() {
         return fail(ctx, key, Condition::UnexpectedRequest);
     }
@@ -51,7 +53,10 @@ fn enable(ctx: &mut Ctx<'_>, key: SessionKey, resumption: Resumption) {
     session.management = Some(Box::new(Management::new(id, seconds)));
     let token = format!("{:032x}", id.0);
     let mut enabled = Vec::new();
-    resume::write_enabled(&mut enabled, (seconds > 0).then_some((token.as_str(), time)));
+    resume::write_enabled(
+        &mut enabled,
+        (seconds > 0).then_some((token.as_str(), time)),
+    );
     ctx.send_nonza(key, &enabled);
     if let Some(session) = ctx.core.sessions.get_mut(key) {
         session.queue.count_from_here();
@@ -60,8 +65,12 @@ fn enable(ctx: &mut Ctx<'_>, key: SessionKey, resumption: Resumption) {
 
 /// Tells the client the present `h`.
 pub fn acknowledge(ctx: &mut Ctx<'_>, key: SessionKey) {
-    let Some(session) = ctx.core.sessions.get_mut(key) else { return };
-    let Some(management) = session.management.as_deref_mut() else { return };
+    let Some(session) = ctx.core.sessions.get_mut(key) else {
+        return;
+    };
+    let Some(management) = session.management.as_deref_mut() else {
+        return;
+    };
     let handled = management.handled();
     management.told = handled;
     let mut digits = [0; 10];
@@ -80,28 +89,34 @@ pub fn acknowledge(ctx: &mut Ctx<'_>, key: SessionKey) {
 ///
 /// # Errors
 /// `h` covers more than was sent (section 4).
-pub fn acknowledged(
-    ctx: &mut Ctx<'_>,
-    key: SessionKey,
-    handled: u32,
-) -> Result<(), StreamError> {
-    let Some(session) = ctx.core.sessions.get_mut(key) else { return Ok(()) };
+pub fn acknowledged(ctx: &mut Ctx<'_>, key: SessionKey, handled: u32) -> Result<(), StreamError> {
+    let Some(session) = ctx.core.sessions.get_mut(key) else {
+        return Ok(());
+    };
     let Some(management) = session.management.as_deref_mut() else {
         return Err(StreamError::UnsupportedStanzaType);
     };
     let stanzas = handled.wrapping_sub(management.acknowledged) as usize;
     if stanzas > session.queue.unacknowledged() {
-        let sent = management.acknowledged.wrapping_add(session.queue.unacknowledged() as u32);
+        let sent = management
+            .acknowledged
+            .wrapping_add(session.queue.unacknowledged() as u32);
         return Err(StreamError::HandledCountTooHigh { handled, sent });
     }
     management.acknowledged = handled;
     let account = session.account;
     let mut settled = smallvec::SmallVec::<[_; 8]>::new();
-    session.queue.acknowledged(&mut ctx.core.pool, stanzas, |mark| {
-        settled.push((mark.id, mark.traits));
-    });
+    session
+        .queue
+        .acknowledged(&mut ctx.core.pool, stanzas, |mark| {
+            settled.push((mark.id, mark.traits));
+        });
     ctx.settle(account, &settled);
-    if ctx.accounts.get(account).is_some_and(|account| account.is_draining()) {
+    if ctx
+        .accounts
+        .get(account)
+        .is_some_and(|account| account.is_draining())
+    {
         ctx.next_offline_page(account);
     }
     Ok(())
@@ -110,8 +125,12 @@ pub fn acknowledged(
 /// The journal has an inbound stanza: `h` may have grown. It is told unasked when it grew by
 /// [`UNASKED_STANZAS`], else within [`UNASKED_AFTER`] (SECURITY, the rule under P15).
 pub fn committed(ctx: &mut Ctx<'_>, key: SessionKey, number: u32) {
-    let Some(session) = ctx.core.sessions.get_mut(key) else { return };
-    let Some(management) = session.management.as_deref_mut() else { return };
+    let Some(session) = ctx.core.sessions.get_mut(key) else {
+        return;
+    };
+    let Some(management) = session.management.as_deref_mut() else {
+        return;
+    };
     management.committed(number);
     let grown = management.handled().wrapping_sub(management.told);
     if grown >= UNASKED_STANZAS {
@@ -119,7 +138,9 @@ pub fn committed(ctx: &mut Ctx<'_>, key: SessionKey, number: u32) {
     }
     if grown > 0 && session.flags.set(Flags::ACK_LISTED) {
         if ctx.core.acks_due.is_empty() {
-            ctx.core.wheel.set(ctx.now.mono.after(UNASKED_AFTER), Due::Acks);
+            ctx.core
+                .wheel
+                .set(ctx.now.mono.after(UNASKED_AFTER), Due::Acks);
         }
         ctx.core.acks_due.push(key);
     }
@@ -128,9 +149,14 @@ pub fn committed(ctx: &mut Ctx<'_>, key: SessionKey, number: u32) {
 /// Tells every listed session its `h`, unless it heard it meanwhile.
 pub fn acknowledge_listed(ctx: &mut Ctx<'_>) {
     for key in std::mem::take(&mut ctx.core.acks_due) {
-        let Some(session) = ctx.core.sessions.get_mut(key) else { continue };
+        let Some(session) = ctx.core.sessions.get_mut(key) else {
+            continue;
+        };
         session.flags.clear(Flags::ACK_LISTED);
-        let news = session.management.as_deref().is_some_and(|m| m.handled() != m.told);
+        let news = session
+            .management
+            .as_deref()
+            .is_some_and(|m| m.handled() != m.told);
         if news && session.link.is_some() {
             acknowledge(ctx, key);
         }
@@ -139,10 +165,14 @@ pub fn acknowledge_listed(ctx: &mut Ctx<'_>) {
 
 /// Asks a session whether it got what waits, if anything does.
 pub fn ask(ctx: &mut Ctx<'_>, key: SessionKey) {
-    let Some(session) = ctx.core.sessions.get_mut(key) else { return };
+    let Some(session) = ctx.core.sessions.get_mut(key) else {
+        return;
+    };
     session.flags.clear(Flags::ASK_TIMER);
     let waits = session.link.is_some() && session.queue.unacknowledged() > 0;
-    let Some(management) = session.management.as_deref_mut().filter(|_| waits) else { return };
+    let Some(management) = session.management.as_deref_mut().filter(|_| waits) else {
+        return;
+    };
     management.octets_since_request = 0;
     ctx.send_nonza(key, resume::REQUEST);
 }

@@ -37,7 +37,10 @@ pub fn account(
     stanza: &Stanza<'_>,
 ) {
     let (bare, _) = jid::split_resource(stanza.from);
-    let own = ctx.accounts.get(key).is_some_and(|account| *account.jid == *bare);
+    let own = ctx
+        .accounts
+        .get(key)
+        .is_some_and(|account| *account.jid == *bare);
     let asked = if own { Asked::Own } else { Asked::Account };
     answer(ctx, asked, session, Some(key), stanza);
 }
@@ -63,7 +66,13 @@ fn answer(
         Type::Set => route.set,
         _ => route.get,
     });
-    let iq = Iq { stanza: *stanza, session, account, own, payload: &payload };
+    let iq = Iq {
+        stanza: *stanza,
+        session,
+        account,
+        own,
+        payload: &payload,
+    };
     match (handler, route) {
         (Some(handler), _) => handler(ctx, &iq),
         (None, Some(_)) => ctx.refuse(&iq, Condition::NotAllowed),

@@ -105,9 +105,10 @@ impl Shard {
     /// What is due to be written to `link`; empty when nothing is.
     pub fn output(&self, link: LinkKey) -> &[u8] {
         match self.links.get(link).map(|link| &link.stream) {
-            Some(Stream::Bound(key)) => {
-                self.core.session(*key).map_or(&[], |session| session.queue.output())
-            }
+            Some(Stream::Bound(key)) => self
+                .core
+                .session(*key)
+                .map_or(&[], |session| session.queue.output()),
             Some(Stream::Login(login)) => login.queue.output(),
             Some(Stream::Closing(queue)) => queue.output(),
             None => &[],
@@ -116,7 +117,9 @@ impl Shard {
 
     /// The first `octets` of [`Shard::output`] were taken by the kernel (in clear) or sealed (TLS).
     pub fn wrote(&mut self, link: LinkKey, octets: usize, now: Now, fx: &mut Effects) {
-        let Some(entry) = self.links.get_mut(link) else { return };
+        let Some(entry) = self.links.get_mut(link) else {
+            return;
+        };
         match &mut entry.stream {
             Stream::Login(login) => login.queue.wrote(&mut self.core.pool, octets, |_| ()),
             Stream::Closing(queue) => queue.wrote(&mut self.core.pool, octets, |_| ()),
@@ -132,7 +135,11 @@ impl Shard {
         let mut entry = self.links.remove(link)?;
         let unread = entry.unread.take();
         match entry.stream {
-            Stream::Login(login) => Some(Box::new(Released { login, unread, scope: entry.scope })),
+            Stream::Login(login) => Some(Box::new(Released {
+                login,
+                unread,
+                scope: entry.scope,
+            })),
             Stream::Bound(_) | Stream::Closing(_) => None,
         }
     }
@@ -141,9 +148,15 @@ impl Shard {
     /// caller unwinds the effects, closes the socket, then calls [`Shard::check`].
     pub fn abandon(&mut self, link: Option<LinkKey>) {
         self.core.counters.panics += 1;
-        let Some(entry) = link.and_then(|link| self.links.remove(link)) else { return };
-        let Stream::Bound(key) = entry.stream else { return };
-        let Some(session) = self.core.sessions.remove(key) else { return };
+        let Some(entry) = link.and_then(|link| self.links.remove(link)) else {
+            return;
+        };
+        let Stream::Bound(key) = entry.stream else {
+            return;
+        };
+        let Some(session) = self.core.sessions.remove(key) else {
+            return;
+        };
         if let Some(account) = self.core.accounts.get_mut(session.account) {
             account.sessions.retain(|other| *other != key);
             account.draining.take_if(|draining| draining.session == key);
@@ -153,23 +166,44 @@ impl Shard {
     /// Asserts every invariant; debug builds call it after each input.
     pub fn check(&self) {
         for (key, link) in self.links.iter() {
-            let Stream::Bound(session) = link.stream else { continue };
-            let session = self.core.session(session).expect("a bound link has a session");
+            let Stream::Bound(session) = link.stream else {
+                continue;
+            };
+            let session = self
+                .core
+                .session(session)
+                .expect("a bound link has a session");
             assert_eq!(session.link, Some(key), "a session knows its link");
         }
         for (key, session) in self.core.sessions.iter() {
             session.queue.check();
-            let account = self.core.accounts.get(session.account).expect("it has an account");
-            assert!(account.sessions.contains(&key), "an account knows its sessions");
+            let account = self
+                .core
+                .accounts
+                .get(session.account)
+                .expect("it has an account");
+            assert!(
+                account.sessions.contains(&key),
+                "an account knows its sessions"
+            );
             assert!(account.is_resident(), "a session's account is in memory");
         }
         for (_, account) in self.core.accounts.iter() {
             for key in &account.sessions {
-                assert!(self.core.session(*key).is_some(), "no account has a dead session");
+                assert!(
+                    self.core.session(*key).is_some(),
+                    "no account has a dead session"
+                );
             }
         }
-        assert!(self.core.local.is_empty(), "local stanzas are delivered within their input");
-        assert!(self.core.orphans.is_empty(), "no link is left without a stream");
+        assert!(
+            self.core.local.is_empty(),
+            "local stanzas are delivered within their input"
+        );
+        assert!(
+            self.core.orphans.is_empty(),
+            "no link is left without a stream"
+        );
     }
 
     /// Whether no link, no session and no storage request is left (after `Command::Stop`).
@@ -180,7 +214,10 @@ impl Shard {
     /// Counters and depths.
     pub fn report(&self) -> Report {
         let core = &self.core;
-        let detached = core.sessions.iter().filter(|(_, session)| session.link.is_none());
+        let detached = core
+            .sessions
+            .iter()
+            .filter(|(_, session)| session.link.is_none());
         Report {
             links: self.links.len(),
             sessions: core.sessions.len(),
@@ -196,7 +233,9 @@ impl Shard {
 
     /// Octets came from a link.
     fn receive(&mut self, key: LinkKey, bytes: &[u8], now: Now, fx: &mut Effects) {
-        let Some(link) = self.links.get_mut(key) else { return };
+        let Some(link) = self.links.get_mut(key) else {
+            return;
+        };
         link.heard = now.mono;
         if link.reading == Reading::Off && !matches!(link.stream, Stream::Login(_)) {
             return;
@@ -275,7 +314,9 @@ impl Shard {
     ) -> (usize, Option<Box<Scanner>>) {
         let mut at = 0;
         while at < bytes.len() {
-            let Some(link) = self.links.get_mut(key) else { break };
+            let Some(link) = self.links.get_mut(key) else {
+                break;
+            };
             if link.reading != Reading::On {
                 break;
             }
@@ -330,12 +371,18 @@ impl Shard {
         fx: &mut Effects,
     ) {
         let element = scanner.element(bytes);
-        let Some(link) = self.links.get_mut(key) else { return };
+        let Some(link) = self.links.get_mut(key) else {
+            return;
+        };
         let Some(session) = link.session() else {
             link.scope = scope;
             return login::element(self, key, element, now, fx);
         };
-        let mut ctx = Ctx { core: &mut self.core, fx, now };
+        let mut ctx = Ctx {
+            core: &mut self.core,
+            fx,
+            now,
+        };
         let result = inbound::take(&mut ctx, &mut self.scratch, session, &scope, element);
         route::drain_local(&mut ctx);
         if let Some(link) = self.links.get_mut(key) {
@@ -351,13 +398,19 @@ impl Shard {
     /// A peer that does not read its answers is not read.
     fn pause_if_full(&mut self, key: LinkKey, session: SessionKey, fx: &mut Effects) {
         let high_water = self.core.policy.limits.link_output_high_water_octets;
-        let Some(session) = self.core.sessions.get_mut(session) else { return };
+        let Some(session) = self.core.sessions.get_mut(session) else {
+            return;
+        };
         let pending = session.management.as_deref().map_or(0, |m| m.pending.len());
         if session.queue.unsent_octets() <= high_water && pending < PENDING_MAX {
             return;
         }
         session.flags.set(Flags::PAUSED);
-        if let Some(link) = self.links.get_mut(key).filter(|link| link.reading == Reading::On) {
+        if let Some(link) = self
+            .links
+            .get_mut(key)
+            .filter(|link| link.reading == Reading::On)
+        {
             link.reading = Reading::Paused;
             fx.link(key, LinkEffect::Pause);
         }
@@ -366,14 +419,18 @@ impl Shard {
     /// What held a session's reading back may be over.
     fn resume_if_drained(&mut self, session: SessionKey, now: Now, fx: &mut Effects) {
         let low_water = self.core.policy.limits.link_output_high_water_octets / 2;
-        let Some(entry) = self.core.sessions.get_mut(session) else { return };
+        let Some(entry) = self.core.sessions.get_mut(session) else {
+            return;
+        };
         let pending = entry.management.as_deref().map_or(0, |m| m.pending.len());
         let drained = entry.queue.unsent_octets() <= low_water && pending < PENDING_MAX / 2;
         if !drained || !entry.flags.clear(Flags::PAUSED) {
             return;
         }
         let Some(key) = entry.link else { return };
-        let Some(link) = self.links.get_mut(key) else { return };
+        let Some(link) = self.links.get_mut(key) else {
+            return;
+        };
         if link.reading != Reading::Paused {
             return;
         }
@@ -386,18 +443,28 @@ impl Shard {
     }
 
     fn wrote_session(&mut self, key: SessionKey, octets: usize, now: Now, fx: &mut Effects) {
-        let Some(session) = self.core.sessions.get_mut(key) else { return };
+        let Some(session) = self.core.sessions.get_mut(key) else {
+            return;
+        };
         let account = session.account;
         let mut settled = smallvec::SmallVec::<[_; 8]>::new();
         session.queue.wrote(&mut self.core.pool, octets, |mark| {
             settled.push((mark.id, mark.traits));
         });
         let paused = session.flags.has(Flags::PAUSED);
-        let mut ctx = Ctx { core: &mut self.core, fx, now };
+        let mut ctx = Ctx {
+            core: &mut self.core,
+            fx,
+            now,
+        };
         if !settled.is_empty() {
             ctx.settle(account, &settled);
         }
-        if ctx.accounts.get(account).is_some_and(|account| account.is_draining()) {
+        if ctx
+            .accounts
+            .get(account)
+            .is_some_and(|account| account.is_draining())
+        {
             ctx.next_offline_page(account);
         }
         if paused {
@@ -412,13 +479,22 @@ impl Shard {
     }
 
     fn closed(&mut self, key: LinkKey, now: Now, fx: &mut Effects) {
-        let Some(mut link) = self.links.remove(key) else { return };
+        let Some(mut link) = self.links.remove(key) else {
+            return;
+        };
         if let Some(unread) = link.unread.take() {
             self.core.pool.give(unread.octets);
         }
         match link.stream {
             Stream::Bound(session) => {
-                lifecycle::detach(&mut Ctx { core: &mut self.core, fx, now }, session);
+                lifecycle::detach(
+                    &mut Ctx {
+                        core: &mut self.core,
+                        fx,
+                        now,
+                    },
+                    session,
+                );
             }
             Stream::Login(mut login) => login.queue.discard(&mut self.core.pool),
             Stream::Closing(mut queue) => queue.discard(&mut self.core.pool),
@@ -426,14 +502,24 @@ impl Shard {
     }
 
     fn mail(&mut self, batch: &mut Batch, now: Now, fx: &mut Effects) {
-        let mut ctx = Ctx { core: &mut self.core, fx, now };
+        let mut ctx = Ctx {
+            core: &mut self.core,
+            fx,
+            now,
+        };
         route::drain(&mut ctx, batch);
         batch.clear();
     }
 
     fn stored(&mut self, ticket: Ticket, reply: Reply, now: Now, fx: &mut Effects) {
-        let Some(waiter) = self.core.waiters.remove(ticket.key) else { return };
-        let mut ctx = Ctx { core: &mut self.core, fx, now };
+        let Some(waiter) = self.core.waiters.remove(ticket.key) else {
+            return;
+        };
+        let mut ctx = Ctx {
+            core: &mut self.core,
+            fx,
+            now,
+        };
         match waiter {
             Waiter::Login(link) => login::keys(self, link, reply, now, fx),
             Waiter::Hash(link) => login::hashed(self, link, reply, now, fx),
@@ -460,7 +546,11 @@ impl Shard {
     }
 
     fn command(&mut self, command: Command, now: Now, fx: &mut Effects) {
-        let mut ctx = Ctx { core: &mut self.core, fx, now };
+        let mut ctx = Ctx {
+            core: &mut self.core,
+            fx,
+            now,
+        };
         match command {
             Command::Reload(policy) => {
                 self.core.caps_ver = disco::caps_ver(&policy);
@@ -483,7 +573,11 @@ impl Shard {
     }
 
     fn wake(&mut self, due: Due, now: Now, fx: &mut Effects) {
-        let mut ctx = Ctx { core: &mut self.core, fx, now };
+        let mut ctx = Ctx {
+            core: &mut self.core,
+            fx,
+            now,
+        };
         match due {
             Due::Link(key) => login::link_due(self, key, now, fx),
             Due::Session(session) => lifecycle::resumption_over(&mut ctx, session),
@@ -495,11 +589,17 @@ impl Shard {
 
     /// The client ended its stream (RFC 6120 section 4.4).
     fn stream_ended(&mut self, key: LinkKey, now: Now, fx: &mut Effects) {
-        let Some(link) = self.links.get_mut(key) else { return };
+        let Some(link) = self.links.get_mut(key) else {
+            return;
+        };
         match &mut link.stream {
             Stream::Bound(session) => {
                 let session = *session;
-                let mut ctx = Ctx { core: &mut self.core, fx, now };
+                let mut ctx = Ctx {
+                    core: &mut self.core,
+                    fx,
+                    now,
+                };
                 lifecycle::end(&mut ctx, session, Farewell::Close);
                 route::drain_local(&mut ctx);
                 self.adopt_orphans(fx);
@@ -515,11 +615,17 @@ impl Shard {
     /// Closes a stream for the peer's fault or ours.
     pub(super) fn fail(&mut self, key: LinkKey, error: StreamError, now: Now, fx: &mut Effects) {
         let condition = error.condition();
-        let Some(link) = self.links.get_mut(key) else { return };
+        let Some(link) = self.links.get_mut(key) else {
+            return;
+        };
         match &mut link.stream {
             Stream::Bound(session) => {
                 let session = *session;
-                let mut ctx = Ctx { core: &mut self.core, fx, now };
+                let mut ctx = Ctx {
+                    core: &mut self.core,
+                    fx,
+                    now,
+                };
                 lifecycle::end(&mut ctx, session, Farewell::Error(error));
                 route::drain_local(&mut ctx);
             }
@@ -544,7 +650,11 @@ impl Shard {
 
     /// What every input ends with.
     fn finish(&mut self, now: Now, fx: &mut Effects) {
-        let mut ctx = Ctx { core: &mut self.core, fx, now };
+        let mut ctx = Ctx {
+            core: &mut self.core,
+            fx,
+            now,
+        };
         route::drain_local(&mut ctx);
         while let Some(session) = ctx.core.grown.pop() {
             lifecycle::hold_bounds(&mut ctx, session);
@@ -599,8 +709,13 @@ pub(super) fn install(
     key: crate::session::account::AccountKey,
     head: &crate::store::Head,
 ) {
-    let Some(account) = ctx.core.accounts.get_mut(key) else { return };
-    account.roster = head.roster.as_deref().and_then(crate::session::roster::Roster::decode);
+    let Some(account) = ctx.core.accounts.get_mut(key) else {
+        return;
+    };
+    account.roster = head
+        .roster
+        .as_deref()
+        .and_then(crate::session::roster::Roster::decode);
     account.blocked = crate::session::account::decode_blocked(head.blocked.as_deref());
     account.offline = offline::parse_count(head.offline_count.as_deref());
 }

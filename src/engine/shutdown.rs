@@ -2,9 +2,9 @@
 //! written down for the next process (P7).
 
 use super::lifecycle::{self, Farewell};
-use super::{login, management};
 use super::links::Stream;
 use super::shard::Shard;
+use super::{login, management};
 use crate::base::time::Now;
 use crate::session::ctx::{Ctx, Revival, Waiter};
 use crate::session::effects::{Effects, LinkKey};
@@ -17,9 +17,16 @@ use crate::xmpp::error::StreamError;
 pub fn stop(shard: &mut Shard, now: Now, fx: &mut Effects) {
     shard.stopping = true;
     let sessions: Vec<SessionKey> = shard.core.sessions.iter().map(|(key, _)| key).collect();
-    let mut ctx = Ctx { core: &mut shard.core, fx, now };
+    let mut ctx = Ctx {
+        core: &mut shard.core,
+        fx,
+        now,
+    };
     for key in sessions {
-        if ctx.session(key).is_some_and(|session| session.is_resumable()) {
+        if ctx
+            .session(key)
+            .is_some_and(|session| session.is_resumable())
+        {
             write_down(&mut ctx, key);
         } else {
             lifecycle::end(&mut ctx, key, Farewell::Error(StreamError::SystemShutdown));
@@ -39,8 +46,12 @@ pub fn stop(shard: &mut Shard, now: Now, fx: &mut Effects) {
 /// Puts a session on record and lets go of it without a word to its contacts: it comes back.
 fn write_down(ctx: &mut Ctx<'_>, key: SessionKey) {
     management::acknowledge(ctx, key);
-    let Some(mut session) = ctx.core.sessions.remove(key) else { return };
-    let Some(account) = ctx.core.accounts.get_mut(session.account) else { return };
+    let Some(mut session) = ctx.core.sessions.remove(key) else {
+        return;
+    };
+    let Some(account) = ctx.core.accounts.get_mut(session.account) else {
+        return;
+    };
     account.sessions.retain(|other| *other != key);
     account.draining.take_if(|draining| draining.session == key);
     let jid = account.jid.clone();
@@ -49,8 +60,16 @@ fn write_down(ctx: &mut Ctx<'_>, key: SessionKey) {
             let owner = ops.keep(jid.as_bytes());
             let row = ops.keep(&stream.0.to_be_bytes());
             let value = ops.keep(&written);
-            let put = Change::Put { owner, kind: Kind::Session, key: row, value };
-            Op::Write { require: Require::Nothing, changes: vec![put] }
+            let put = Change::Put {
+                owner,
+                kind: Kind::Session,
+                key: row,
+                value,
+            };
+            Op::Write {
+                require: Require::Nothing,
+                changes: vec![put],
+            }
         });
     }
     let Some(link) = session.link.take() else {
@@ -60,7 +79,9 @@ fn write_down(ctx: &mut Ctx<'_>, key: SessionKey) {
         StreamError::SystemShutdown.write(out);
         out.extend_from_slice(b"</stream:stream>");
     });
-    ctx.core.orphans.push((link, std::mem::take(&mut session.queue)));
+    ctx.core
+        .orphans
+        .push((link, std::mem::take(&mut session.queue)));
 }
 
 /// Begins to take up a session that the former process wrote down: its account comes first.
@@ -74,11 +95,22 @@ pub fn revive(ctx: &mut Ctx<'_>, revival: Revival) {
 /// The account of a written session is known. The row goes: from here on the session is in memory,
 /// and what was promised of its messages is in the journal.
 pub fn revived(ctx: &mut Ctx<'_>, revival: &Revival, head: Box<Head>) {
-    let Revival { owner, stream, record: written } = revival;
+    let Revival {
+        owner,
+        stream,
+        record: written,
+    } = revival;
     ctx.tell(|ops| {
         let owner = ops.keep(owner.as_bytes());
-        let delete = Change::Delete { owner, kind: Kind::Session, key: ops.keep(&stream.0.to_be_bytes()) };
-        Op::Write { require: Require::Nothing, changes: vec![delete] }
+        let delete = Change::Delete {
+            owner,
+            kind: Kind::Session,
+            key: ops.keep(&stream.0.to_be_bytes()),
+        };
+        Op::Write {
+            require: Require::Nothing,
+            changes: vec![delete],
+        }
     });
     if head.credentials.is_none() {
         return;
@@ -88,7 +120,8 @@ pub fn revived(ctx: &mut Ctx<'_>, revival: &Revival, head: Box<Head>) {
         return;
     };
     let taken = ctx.sessions_of(account).into_iter().any(|key| {
-        ctx.session(key).is_some_and(|other| other.resource == session.resource)
+        ctx.session(key)
+            .is_some_and(|other| other.resource == session.resource)
     });
     if taken {
         return;

@@ -29,5 +29,8 @@ pub const STREAM_LIMITS: Feature = known(478, "0.2.0");
 pub const STREAM_MANAGEMENT: Feature = known(198, "1.6.1");
 
 const fn known(number: u16, version: &'static str) -> Feature {
-    Feature { xep: Some(Xep { number, version }), ..Feature::NONE }
+    Feature {
+        xep: Some(Xep { number, version }),
+        ..Feature::NONE
+    }
 }

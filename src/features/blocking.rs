@@ -15,7 +15,10 @@ use crate::xmpp::xml::Tree;
 use crate::xmpp::xml::writer::Writer;
 
 pub const FEATURE: Feature = Feature {
-    xep: Some(Xep { number: 191, version: "1.3" }),
+    xep: Some(Xep {
+        number: 191,
+        version: "1.3",
+    }),
     disco: &[ns::BLOCKING],
     account_disco: &[ns::BLOCKING],
     iq: &[
@@ -31,7 +34,13 @@ pub const FEATURE: Feature = Feature {
 type Handler = fn(&mut Ctx<'_>, &Iq<'_>);
 
 const fn route(name: &'static str, get: Option<Handler>, set: Option<Handler>) -> IqRoute {
-    IqRoute { namespace: ns::BLOCKING, name, asked: Asked::Own, get, set }
+    IqRoute {
+        namespace: ns::BLOCKING,
+        name,
+        asked: Asked::Own,
+        get,
+        set,
+    }
 }
 
 /// Section 3.2. Who asks hears of changes.
@@ -39,8 +48,14 @@ fn get(ctx: &mut Ctx<'_>, iq: &Iq<'_>) {
     if let Some(session) = iq.session.and_then(|key| ctx.session_mut(key)) {
         session.flags.set(Flags::BLOCKING);
     }
-    let Some(account) = iq.account.and_then(|key| ctx.accounts.get(key)) else { return };
-    let list = account.blocked.as_deref().map(Vec::as_slice).unwrap_or_default();
+    let Some(account) = iq.account.and_then(|key| ctx.accounts.get(key)) else {
+        return;
+    };
+    let list = account
+        .blocked
+        .as_deref()
+        .map(Vec::as_slice)
+        .unwrap_or_default();
     let list = write_items("blocklist", list);
     ctx.reply(iq, list);
 }
@@ -54,7 +69,9 @@ fn block(ctx: &mut Ctx<'_>, iq: &Iq<'_>) {
     };
     let maximum = ctx.policy.limits.blocked_max;
     let Some(key) = iq.account else { return };
-    let Some(account) = ctx.accounts.get(key) else { return };
+    let Some(account) = ctx.accounts.get(key) else {
+        return;
+    };
     let mut list: BlockList = account.blocked.as_deref().cloned().unwrap_or_default();
     for jid in &jids {
         if let Err(at) = list.binary_search(jid) {
@@ -74,27 +91,32 @@ fn unblock(ctx: &mut Ctx<'_>, iq: &Iq<'_>) {
         Err(error) => return ctx.refuse(iq, error),
     };
     let Some(key) = iq.account else { return };
-    let Some(account) = ctx.accounts.get(key) else { return };
+    let Some(account) = ctx.accounts.get(key) else {
+        return;
+    };
     let mut list: BlockList = account.blocked.as_deref().cloned().unwrap_or_default();
     list.retain(|jid| !jids.is_empty() && !jids.contains(jid));
     change(ctx, key, iq, jids, list);
 }
 
 /// The new list holds at once and is told when it is stored.
-fn change(
-    ctx: &mut Ctx<'_>,
-    key: AccountKey,
-    iq: &Iq<'_>,
-    jids: Vec<Box<str>>,
-    list: BlockList,
-) {
-    let Some(account) = ctx.core.accounts.get_mut(key) else { return };
+fn change(ctx: &mut Ctx<'_>, key: AccountKey, iq: &Iq<'_>, jids: Vec<Box<str>>, list: BlockList) {
+    let Some(account) = ctx.core.accounts.get_mut(key) else {
+        return;
+    };
     let owner = account.jid.clone();
     let record = encode_blocked(&list);
     let after = (!list.is_empty()).then(|| Box::new(list));
     let before = std::mem::replace(&mut account.blocked, after.clone());
     let blocks = iq.payload.local() == "block";
-    let change = BlockChange { account: key, back: iq.way_back(), before, after, jids, blocks };
+    let change = BlockChange {
+        account: key,
+        back: iq.way_back(),
+        before,
+        after,
+        jids,
+        blocks,
+    };
     ctx.ask_then(Kept::Blocked(Box::new(change)), stored, |ops| {
         let owner = ops.keep(owner.as_bytes());
         let key = ops.keep(b"");
@@ -105,14 +127,21 @@ fn change(
                 kind: Table::Credentials,
                 key: key.clone(),
             },
-            changes: vec![Change::Put { owner, kind: Table::Blocked, key, value }],
+            changes: vec![Change::Put {
+                owner,
+                kind: Table::Blocked,
+                key,
+                value,
+            }],
         }
     });
 }
 
 fn stored(ctx: &mut Ctx<'_>, kept: Kept, reply: Reply) {
     let Kept::Blocked(change) = kept else { return };
-    let Some(account) = ctx.core.accounts.get_mut(change.account) else { return };
+    let Some(account) = ctx.core.accounts.get_mut(change.account) else {
+        return;
+    };
     if reply != Reply::Done {
         // A later change was built upon this one: its answer speaks for both.
         if account.blocked == change.after {
@@ -122,22 +151,34 @@ fn stored(ctx: &mut Ctx<'_>, kept: Kept, reply: Reply) {
     }
     ctx.reply_to(&change.back, Vec::new());
     let name = if change.blocks { "block" } else { "unblock" };
-    ctx.push_to(change.account, Flags::BLOCKING, &write_items(name, &change.jids));
+    ctx.push_to(
+        change.account,
+        Flags::BLOCKING,
+        &write_items(name, &change.jids),
+    );
     tell_contacts(ctx, &change);
 }
 
 /// Contacts that see the account see it go, or come back.
 fn tell_contacts(ctx: &mut Ctx<'_>, change: &BlockChange) {
-    let Some(account) = ctx.accounts.get(change.account) else { return };
+    let Some(account) = ctx.accounts.get(change.account) else {
+        return;
+    };
     let own = account.jid.clone();
-    let items = account.roster.as_deref().map(|roster| &*roster.items).unwrap_or_default();
+    let items = account
+        .roster
+        .as_deref()
+        .map(|roster| &*roster.items)
+        .unwrap_or_default();
     let list = |list: &Option<Box<BlockList>>, jid: &str| {
         list.as_deref().is_some_and(|list| is_blocked(list, jid))
     };
-    let changed = items.iter().filter(|item| {
-        list(&change.before, &item.jid) != list(&change.after, &item.jid)
-    });
-    let changed: Vec<_> = changed.map(|item| (item.jid.clone(), item.subscription)).collect();
+    let changed = items
+        .iter()
+        .filter(|item| list(&change.before, &item.jid) != list(&change.after, &item.jid));
+    let changed: Vec<_> = changed
+        .map(|item| (item.jid.clone(), item.subscription))
+        .collect();
     for (jid, subscription) in changed {
         match (change.blocks, subscription.from) {
             (true, true) => ctx.withdraw_presence(change.account, &jid),
@@ -155,7 +196,9 @@ fn tell_contacts(ctx: &mut Ctx<'_>, change: &BlockChange) {
 /// Section 3.3: the sender learns why. Not by the usual way: what comes from a blocked JID is
 /// dropped there.
 fn outgoing(ctx: &mut Ctx<'_>, key: SessionKey, stanza: &Stanza<'_>) -> Verdict {
-    let Some(account) = ctx.account_of(key) else { return Verdict::Pass };
+    let Some(account) = ctx.account_of(key) else {
+        return Verdict::Pass;
+    };
     if account.blocked.is_none() || is_exempt(ctx, &account.jid, stanza.to) {
         return Verdict::Pass;
     }
@@ -168,7 +211,9 @@ fn outgoing(ctx: &mut Ctx<'_>, key: SessionKey, stanza: &Stanza<'_>) -> Verdict 
 
 /// Section 3.3: to a blocked JID the account looks as if it were offline.
 fn incoming(ctx: &mut Ctx<'_>, key: AccountKey, stanza: &Stanza<'_>) -> Verdict {
-    let Some(account) = ctx.accounts.get(key) else { return Verdict::Pass };
+    let Some(account) = ctx.accounts.get(key) else {
+        return Verdict::Pass;
+    };
     if account.blocked.is_none() || is_exempt(ctx, &account.jid, stanza.from) {
         return Verdict::Pass;
     }
@@ -189,7 +234,10 @@ fn is_exempt(ctx: &Ctx<'_>, own: &str, jid: &str) -> bool {
 
 fn read_items(payload: &Tree) -> Result<Vec<Box<str>>, Condition> {
     let mut jids = Vec::new();
-    for item in payload.children().filter(|child| child.is(ns::BLOCKING, "item")) {
+    for item in payload
+        .children()
+        .filter(|child| child.is(ns::BLOCKING, "item"))
+    {
         let jid = item.attr("jid").ok_or(Condition::BadRequest)?;
         let jid = Jid::parse(jid).map_err(|_| Condition::JidMalformed)?;
         jids.push(jid.as_str().into());

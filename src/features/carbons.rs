@@ -13,7 +13,10 @@ use crate::xmpp::stanza::{Draft, Kind, Stanza, Traits};
 use crate::xmpp::xml::writer;
 
 pub const FEATURE: Feature = Feature {
-    xep: Some(Xep { number: 280, version: "1.0.1" }),
+    xep: Some(Xep {
+        number: 280,
+        version: "1.0.1",
+    }),
     disco: &[ns::CARBONS],
     account_disco: &[ns::CARBONS],
     iq: &[route("enable", enable), route("disable", disable)],
@@ -23,7 +26,13 @@ pub const FEATURE: Feature = Feature {
 };
 
 const fn route(name: &'static str, set: fn(&mut Ctx<'_>, &Iq<'_>)) -> IqRoute {
-    IqRoute { namespace: ns::CARBONS, name, asked: Asked::Own, get: None, set: Some(set) }
+    IqRoute {
+        namespace: ns::CARBONS,
+        name,
+        asked: Asked::Own,
+        get: None,
+        set: Some(set),
+    }
 }
 
 fn enable(ctx: &mut Ctx<'_>, iq: &Iq<'_>) {
@@ -71,20 +80,20 @@ fn is_copied(stanza: &Stanza<'_>) -> bool {
 
 /// The sessions that get a message by RFC 6121 section 8.5: the one it is addressed to, the one
 /// that takes the offline store while there is one, or all that take messages.
-fn takers(
-    ctx: &Ctx<'_>,
-    account: AccountKey,
-    stanza: &Stanza<'_>,
-) -> SmallVec<[SessionKey; 4]> {
+fn takers(ctx: &Ctx<'_>, account: AccountKey, stanza: &Stanza<'_>) -> SmallVec<[SessionKey; 4]> {
     let sessions = ctx.sessions_of(account);
     let (_, resource) = jid::split_resource(stanza.to);
     let addressed = |key: &SessionKey| {
-        ctx.session(*key).is_some_and(|session| Some(&*session.resource) == resource)
+        ctx.session(*key)
+            .is_some_and(|session| Some(&*session.resource) == resource)
     };
     if let Some(key) = sessions.iter().copied().find(addressed) {
         return SmallVec::from_slice(&[key]);
     }
-    let draining = ctx.accounts.get(account).and_then(|account| account.draining);
+    let draining = ctx
+        .accounts
+        .get(account)
+        .and_then(|account| account.draining);
     if let Some(draining) = draining.filter(|_| stanza.traits.has(Traits::STORABLE)) {
         return SmallVec::from_slice(&[draining.session]);
     }
@@ -99,7 +108,9 @@ fn copy(
     direction: &str,
     except: &[SessionKey],
 ) {
-    let Some(own) = ctx.accounts.get(account).map(|account| account.jid.clone()) else { return };
+    let Some(own) = ctx.accounts.get(account).map(|account| account.jid.clone()) else {
+        return;
+    };
     let mut wrapped = None;
     for key in ctx.sessions_with(account, Flags::CARBONS) {
         if except.contains(&key) {
@@ -107,12 +118,18 @@ fn copy(
         }
         let wrapped = wrapped.get_or_insert_with(|| {
             let kept = stanza.traits.has(Traits::MAY_WAIT);
-            let traits = if kept { Traits::CARBON.with(Traits::MAY_WAIT) } else { Traits::CARBON };
+            let traits = if kept {
+                Traits::CARBON.with(Traits::MAY_WAIT)
+            } else {
+                Traits::CARBON
+            };
             Draft::new(Kind::Message, stanza.class, &own, "", b"")
                 .with_content(wrap(stanza, direction))
                 .with_traits(traits)
         });
-        let Some(to) = ctx.session(key).map(|session| session.jid.clone()) else { continue };
+        let Some(to) = ctx.session(key).map(|session| session.jid.clone()) else {
+            continue;
+        };
         ctx.send_or_hold(key, &wrapped.as_stanza(), &to);
     }
 }

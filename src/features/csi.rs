@@ -9,10 +9,21 @@ use crate::xmpp::stanza::Stanza;
 use crate::xmpp::xml::Element;
 
 pub const FEATURE: Feature = Feature {
-    xep: Some(Xep { number: 352, version: "1.0.0" }),
+    xep: Some(Xep {
+        number: 352,
+        version: "1.0.0",
+    }),
     nonza: &[
-        NonzaRoute { namespace: ns::CSI, name: "active", take: active },
-        NonzaRoute { namespace: ns::CSI, name: "inactive", take: inactive },
+        NonzaRoute {
+            namespace: ns::CSI,
+            name: "active",
+            take: active,
+        },
+        NonzaRoute {
+            namespace: ns::CSI,
+            name: "inactive",
+            take: inactive,
+        },
     ],
     delivering: Some(delivering),
     ..Feature::NONE
@@ -35,5 +46,9 @@ fn inactive(ctx: &mut Ctx<'_>, key: SessionKey, _: Element<'_>) -> Result<(), St
 }
 
 fn delivering(ctx: &mut Ctx<'_>, key: SessionKey, stanza: &Stanza<'_>) -> Verdict {
-    if ctx.hold(key, stanza) { Verdict::Consumed } else { Verdict::Pass }
+    if ctx.hold(key, stanza) {
+        Verdict::Consumed
+    } else {
+        Verdict::Pass
+    }
 }

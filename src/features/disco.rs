@@ -15,7 +15,10 @@ use crate::xmpp::ns;
 use crate::xmpp::xml::writer::Writer;
 
 pub const FEATURE: Feature = Feature {
-    xep: Some(Xep { number: 30, version: "2.5.0" }),
+    xep: Some(Xep {
+        number: 30,
+        version: "2.5.0",
+    }),
     disco: &[ns::DISCO_INFO, ns::DISCO_ITEMS],
     account_disco: &[ns::DISCO_INFO, ns::DISCO_ITEMS],
     iq: &[
@@ -29,24 +32,34 @@ pub const FEATURE: Feature = Feature {
 
 /// XEP-0115 Entity Capabilities, as far as the server has any.
 pub const CAPS: Feature = Feature {
-    xep: Some(Xep { number: 115, version: "1.6.0" }),
+    xep: Some(Xep {
+        number: 115,
+        version: "1.6.0",
+    }),
     disco: &[ns::CAPS],
     ..Feature::NONE
 };
 
 /// XEP-0157 Contact Addresses.
-pub const CONTACTS: Feature =
-    Feature { xep: Some(Xep { number: 157, version: "1.1.1" }), ..Feature::NONE };
+pub const CONTACTS: Feature = Feature {
+    xep: Some(Xep {
+        number: 157,
+        version: "1.1.1",
+    }),
+    ..Feature::NONE
+};
 
 /// What XEP-0115 calls the node: the software.
 pub const CAPS_NODE: &str = "urn:x-encke";
 
-const fn route(
-    namespace: &'static str,
-    asked: Asked,
-    get: fn(&mut Ctx<'_>, &Iq<'_>),
-) -> IqRoute {
-    IqRoute { namespace, name: "query", asked, get: Some(get), set: None }
+const fn route(namespace: &'static str, asked: Asked, get: fn(&mut Ctx<'_>, &Iq<'_>)) -> IqRoute {
+    IqRoute {
+        namespace,
+        name: "query",
+        asked,
+        get: Some(get),
+        set: None,
+    }
 }
 
 /// What an entity says about itself.
@@ -85,7 +98,10 @@ impl<'a> Info<'a> {
             writer.attr("node", node);
         }
         let (category, class) = self.identity;
-        writer.open("identity").attr("category", category).attr("type", class);
+        writer
+            .open("identity")
+            .attr("category", category)
+            .attr("type", class);
         if !self.name.is_empty() {
             writer.attr("name", self.name);
         }
@@ -131,11 +147,24 @@ impl<'a> Info<'a> {
 
 /// The form of XEP-0157.
 fn write_contacts(writer: &mut Writer<'_>, contacts: &[(String, Vec<String>)]) {
-    writer.open("x").attr("xmlns", ns::XDATA).attr("type", "result");
-    writer.open("field").attr("var", "FORM_TYPE").attr("type", "hidden");
-    writer.open("value").text(ns::SERVERINFO).end("value").end("field");
+    writer
+        .open("x")
+        .attr("xmlns", ns::XDATA)
+        .attr("type", "result");
+    writer
+        .open("field")
+        .attr("var", "FORM_TYPE")
+        .attr("type", "hidden");
+    writer
+        .open("value")
+        .text(ns::SERVERINFO)
+        .end("value")
+        .end("field");
     for (field, values) in contacts {
-        writer.open("field").attr("var", field).attr("type", "list-multi");
+        writer
+            .open("field")
+            .attr("var", field)
+            .attr("type", "list-multi");
         for value in values {
             writer.open("value").text(value).end("value");
         }
@@ -146,7 +175,11 @@ fn write_contacts(writer: &mut Writer<'_>, contacts: &[(String, Vec<String>)]) {
 
 /// Sorted, each once.
 fn announced(of: fn(&Feature) -> &'static [&'static str]) -> Vec<&'static str> {
-    let mut features: Vec<_> = FEATURES.iter().flat_map(|feature| of(feature)).copied().collect();
+    let mut features: Vec<_> = FEATURES
+        .iter()
+        .flat_map(|feature| of(feature))
+        .copied()
+        .collect();
     features.sort_unstable();
     features.dedup();
     features
@@ -161,7 +194,8 @@ fn server_info(ctx: &mut Ctx<'_>, iq: &Iq<'_>) {
     let policy = ctx.policy.clone();
     let node = iq.payload.attr("node");
     let known = node.is_none_or(|node| {
-        node.strip_prefix(CAPS_NODE).and_then(|rest| rest.strip_prefix('#'))
+        node.strip_prefix(CAPS_NODE)
+            .and_then(|rest| rest.strip_prefix('#'))
             .is_some_and(|ver| ver == caps_ver(&policy))
     });
     if !known {
@@ -198,7 +232,10 @@ fn account_items(ctx: &mut Ctx<'_>, iq: &Iq<'_>) {
         return ctx.refuse(iq, Condition::ItemNotFound);
     }
     let sessions = ctx.sessions_with(account, Flags::AVAILABLE);
-    let jids = sessions.iter().filter_map(|key| ctx.session(*key)).map(|session| &*session.jid);
+    let jids = sessions
+        .iter()
+        .filter_map(|key| ctx.session(*key))
+        .map(|session| &*session.jid);
     let items = items(jids);
     ctx.reply(iq, items);
 }
@@ -216,7 +253,9 @@ fn items<'a>(jids: impl Iterator<Item = &'a str>) -> Vec<u8> {
 
 fn may_see(ctx: &Ctx<'_>, iq: &Iq<'_>) -> Option<AccountKey> {
     let account = ctx.accounts.get(iq.account?)?;
-    (iq.own || account.is_seen_by(iq.stanza.from)).then_some(iq.account).flatten()
+    (iq.own || account.is_seen_by(iq.stanza.from))
+        .then_some(iq.account)
+        .flatten()
 }
 
 #[cfg(test)]
@@ -247,7 +286,10 @@ mod tests {
     #[test]
     fn contacts_are_part_of_the_hash_in_order() {
         let contacts = vec![
-            ("support-addresses".to_owned(), vec!["xmpp:b@x".to_owned(), "mailto:a@x".to_owned()]),
+            (
+                "support-addresses".to_owned(),
+                vec!["xmpp:b@x".to_owned(), "mailto:a@x".to_owned()],
+            ),
             ("abuse-addresses".to_owned(), vec!["mailto:c@x".to_owned()]),
         ];
         let info = Info {

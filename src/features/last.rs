@@ -10,15 +10,27 @@ use crate::xmpp::ns;
 use crate::xmpp::xml::writer::Writer;
 
 pub const FEATURE: Feature = Feature {
-    xep: Some(Xep { number: 12, version: "2.0" }),
+    xep: Some(Xep {
+        number: 12,
+        version: "2.0",
+    }),
     disco: &[ns::LAST],
     account_disco: &[ns::LAST],
-    iq: &[route(Asked::Server, uptime), route(Asked::Account, last_seen)],
+    iq: &[
+        route(Asked::Server, uptime),
+        route(Asked::Account, last_seen),
+    ],
     ..Feature::NONE
 };
 
 const fn route(asked: Asked, get: fn(&mut Ctx<'_>, &Iq<'_>)) -> IqRoute {
-    IqRoute { namespace: ns::LAST, name: "query", asked, get: Some(get), set: None }
+    IqRoute {
+        namespace: ns::LAST,
+        name: "query",
+        asked,
+        get: Some(get),
+        set: None,
+    }
 }
 
 /// Section 5.
@@ -30,7 +42,9 @@ fn uptime(ctx: &mut Ctx<'_>, iq: &Iq<'_>) {
 /// Section 3: for those who may see the account's presence.
 fn last_seen(ctx: &mut Ctx<'_>, iq: &Iq<'_>) {
     let Some(key) = iq.account else { return };
-    let Some(account) = ctx.accounts.get(key) else { return };
+    let Some(account) = ctx.accounts.get(key) else {
+        return;
+    };
     if !iq.own && !account.is_seen_by(iq.stanza.from) {
         return ctx.refuse(iq, Condition::Forbidden);
     }
@@ -60,7 +74,10 @@ fn found(ctx: &mut Ctx<'_>, kept: Kept, reply: Reply) {
 fn query(seconds: u64, status: &str) -> Vec<u8> {
     let mut query = Vec::new();
     let mut writer = Writer::new(&mut query);
-    writer.open("query").attr("xmlns", ns::LAST).attr("seconds", &seconds.to_string());
+    writer
+        .open("query")
+        .attr("xmlns", ns::LAST)
+        .attr("seconds", &seconds.to_string());
     if !status.is_empty() {
         writer.text(status);
     }

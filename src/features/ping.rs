@@ -5,7 +5,10 @@ use crate::session::ctx::{Ctx, Iq};
 use crate::xmpp::ns;
 
 pub const FEATURE: Feature = Feature {
-    xep: Some(Xep { number: 199, version: "2.0.1" }),
+    xep: Some(Xep {
+        number: 199,
+        version: "2.0.1",
+    }),
     disco: &[ns::PING],
     account_disco: &[ns::PING],
     iq: &[route(Asked::Server), route(Asked::Own)],
@@ -13,7 +16,13 @@ pub const FEATURE: Feature = Feature {
 };
 
 const fn route(asked: Asked) -> IqRoute {
-    IqRoute { namespace: ns::PING, name: "ping", asked, get: Some(pong), set: None }
+    IqRoute {
+        namespace: ns::PING,
+        name: "ping",
+        asked,
+        get: Some(pong),
+        set: None,
+    }
 }
 
 /// The answer is an empty result (section 4.2).

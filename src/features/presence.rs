@@ -37,7 +37,9 @@ fn available(ctx: &mut Ctx<'_>, key: SessionKey, stanza: &Stanza<'_>) {
     let Some(priority) = priority(stanza) else {
         return ctx.refuse_session(key, stanza, Condition::BadRequest);
     };
-    let Some(session) = ctx.session_mut(key) else { return };
+    let Some(session) = ctx.session_mut(key) else {
+        return;
+    };
     let took_messages = session.takes_messages();
     session.priority = priority;
     session.presence = Some(shown::keep(stanza));
@@ -62,13 +64,17 @@ fn unavailable(ctx: &mut Ctx<'_>, key: SessionKey, stanza: &Stanza<'_>) {
 
 /// A session that ends says goodbye, in words or by the server (section 4.5.2).
 fn ended(ctx: &mut Ctx<'_>, key: SessionKey) {
-    let Some(session) = ctx.session(key) else { return };
+    let Some(session) = ctx.session(key) else {
+        return;
+    };
     let draft = Draft::new(Kind::Presence, Type::Unavailable, &session.jid, "", b"");
     leave(ctx, key, &draft.as_stanza());
 }
 
 fn leave(ctx: &mut Ctx<'_>, key: SessionKey, stanza: &Stanza<'_>) {
-    let Some(session) = ctx.session_mut(key) else { return };
+    let Some(session) = ctx.session_mut(key) else {
+        return;
+    };
     let account = session.account;
     let was_available = session.flags.clear(Flags::AVAILABLE);
     session.presence = None;
@@ -86,7 +92,9 @@ fn leave(ctx: &mut Ctx<'_>, key: SessionKey, stanza: &Stanza<'_>) {
 
 /// To everybody who sees the account, and to its own available sessions.
 fn announce(ctx: &mut Ctx<'_>, account: AccountKey, stanza: &Stanza<'_>) {
-    let Some(account) = ctx.accounts.get(account) else { return };
+    let Some(account) = ctx.accounts.get(account) else {
+        return;
+    };
     let own = std::iter::once(&*account.jid);
     // The list leaves the account, because a broadcast may change anything.
     let targets: Vec<Box<str>> = account.watchers().chain(own).map(Box::from).collect();
@@ -99,16 +107,24 @@ fn show_own(ctx: &mut Ctx<'_>, account: AccountKey, key: SessionKey) {
         if other == key {
             continue;
         }
-        let Some(shown) = ctx.session(other).and_then(Shown::of) else { continue };
-        let Some(to) = ctx.session(key).map(|session| session.jid.clone()) else { return };
+        let Some(shown) = ctx.session(other).and_then(Shown::of) else {
+            continue;
+        };
+        let Some(to) = ctx.session(key).map(|session| session.jid.clone()) else {
+            return;
+        };
         ctx.send_or_hold(key, &shown.as_stanza(&to), &to);
     }
 }
 
 /// Section 4.3.1: asks everybody whom the account sees.
 fn probe_contacts(ctx: &mut Ctx<'_>, account: AccountKey, from: &str) {
-    let Some(account) = ctx.accounts.get(account) else { return };
-    let Some(roster) = account.roster.as_deref() else { return };
+    let Some(account) = ctx.accounts.get(account) else {
+        return;
+    };
+    let Some(roster) = account.roster.as_deref() else {
+        return;
+    };
     let seen = roster.items.iter().filter(|item| item.subscription.to);
     let seen = seen.filter(|item| !account.blocks(&item.jid));
     let seen: Vec<Box<str>> = seen.map(|item| item.jid.clone()).collect();
@@ -122,7 +138,9 @@ fn probe_contacts(ctx: &mut Ctx<'_>, account: AccountKey, from: &str) {
 /// Section 4.6: to somebody who would not see it otherwise.
 fn directed(ctx: &mut Ctx<'_>, key: SessionKey, stanza: &Stanza<'_>) {
     let maximum = ctx.policy.limits.directed_max;
-    let Some(account) = ctx.account_of(key) else { return };
+    let Some(account) = ctx.account_of(key) else {
+        return;
+    };
     if account.blocks(stanza.to) {
         return ctx.refuse_session(key, stanza, BLOCKED);
     }
@@ -131,7 +149,9 @@ fn directed(ctx: &mut Ctx<'_>, key: SessionKey, stanza: &Stanza<'_>) {
         return ctx.refuse_session(key, stanza, Condition::RemoteServerNotFound);
     }
     let sees_anyway = account.is_seen_by(stanza.to);
-    let Some(session) = ctx.session_mut(key) else { return };
+    let Some(session) = ctx.session_mut(key) else {
+        return;
+    };
     if stanza.class == Type::Unavailable {
         if let Some(directed) = &mut session.directed {
             directed.retain(|jid| **jid != *stanza.to);
@@ -151,7 +171,10 @@ fn directed(ctx: &mut Ctx<'_>, key: SessionKey, stanza: &Stanza<'_>) {
 
 /// A client may ask itself. Blocked contacts are as good as absent.
 fn probe(ctx: &mut Ctx<'_>, key: SessionKey, stanza: &Stanza<'_>) {
-    if ctx.account_of(key).is_some_and(|account| !account.blocks(stanza.to)) {
+    if ctx
+        .account_of(key)
+        .is_some_and(|account| !account.blocks(stanza.to))
+    {
         ctx.post(stanza);
     }
 }
@@ -162,7 +185,9 @@ fn received(ctx: &mut Ctx<'_>, key: AccountKey, stanza: &Stanza<'_>) {
     if stanza.class != Type::Probe {
         return;
     }
-    let Some(account) = ctx.accounts.get(key) else { return };
+    let Some(account) = ctx.accounts.get(key) else {
+        return;
+    };
     let (asker, _) = jid::split_resource(stanza.from);
     let own = account.jid.clone();
     let class = if account.is_seen_by(stanza.from) {
@@ -170,12 +195,19 @@ fn received(ctx: &mut Ctx<'_>, key: AccountKey, stanza: &Stanza<'_>) {
             return ctx.show_presence(key, stanza.from);
         }
         Type::Unavailable
-    } else if account.contact(asker).is_some_and(|item| item.request.is_some()) {
+    } else if account
+        .contact(asker)
+        .is_some_and(|item| item.request.is_some())
+    {
         return;
     } else {
         Type::Unsubscribed
     };
-    let to = if class == Type::Unsubscribed { asker } else { stanza.from };
+    let to = if class == Type::Unsubscribed {
+        asker
+    } else {
+        stanza.from
+    };
     let draft = Draft::new(Kind::Presence, class, &own, to, b"");
     ctx.post(&draft.as_stanza());
 }
@@ -187,12 +219,20 @@ fn priority(stanza: &Stanza<'_>) -> Option<i8> {
         return Some(0);
     }
     let tree = read(stanza);
-    let mut found = tree.children().filter(|child| child.is(ns::CLIENT, "priority"));
-    let Some(priority) = found.next() else { return Some(0) };
+    let mut found = tree
+        .children()
+        .filter(|child| child.is(ns::CLIENT, "priority"));
+    let Some(priority) = found.next() else {
+        return Some(0);
+    };
     if found.next().is_some() {
         return None;
     }
-    priority.text().trim_matches([' ', '\t', '\n', '\r']).parse().ok()
+    priority
+        .text()
+        .trim_matches([' ', '\t', '\n', '\r'])
+        .parse()
+        .ok()
 }
 
 fn read(stanza: &Stanza<'_>) -> Tree {
@@ -203,9 +243,14 @@ fn read(stanza: &Stanza<'_>) -> Tree {
 
 /// XEP-0012: when the last session left and what it said.
 fn note_last(ctx: &mut Ctx<'_>, account: AccountKey, stanza: &Stanza<'_>) {
-    let Some(owner) = ctx.accounts.get(account).map(|account| account.jid.clone()) else { return };
+    let Some(owner) = ctx.accounts.get(account).map(|account| account.jid.clone()) else {
+        return;
+    };
     let tree = read(stanza);
-    let status = tree.child(ns::CLIENT, "status").map(Tree::text).unwrap_or_default();
+    let status = tree
+        .child(ns::CLIENT, "status")
+        .map(Tree::text)
+        .unwrap_or_default();
     let record = crate::session::last::encode(ctx.now.wall_ms, &status);
     ctx.tell(|ops| {
         let owner = ops.keep(owner.as_bytes());
@@ -218,7 +263,12 @@ fn note_last(ctx: &mut Ctx<'_>, account: AccountKey, stanza: &Stanza<'_>) {
                 kind: Table::Credentials,
                 key: key.clone(),
             },
-            changes: vec![Change::Put { owner, kind: Table::Last, key, value }],
+            changes: vec![Change::Put {
+                owner,
+                kind: Table::Last,
+                key,
+                value,
+            }],
         }
     });
 }
@@ -242,8 +292,8 @@ mod tests {
             ("<priority/>", None),
             ("<priority>1</priority><priority>2</priority>", None),
         ] {
-            let draft = Draft::new(Kind::Presence, Type::Available, "a@b/c", "", b"")
-                .with_content(content);
+            let draft =
+                Draft::new(Kind::Presence, Type::Available, "a@b/c", "", b"").with_content(content);
             assert_eq!(priority(&draft.as_stanza()), expected, "{content}");
         }
     }

@@ -12,7 +12,10 @@ use crate::xmpp::xml::Tree;
 use crate::xmpp::xml::writer::Writer;
 
 pub const FEATURE: Feature = Feature {
-    xep: Some(Xep { number: 49, version: "1.2" }),
+    xep: Some(Xep {
+        number: 49,
+        version: "1.2",
+    }),
     disco: &[ns::PRIVATE],
     account_disco: &[ns::PRIVATE],
     iq: &[
@@ -47,8 +50,13 @@ fn get(ctx: &mut Ctx<'_>, iq: &Iq<'_>) {
     let Some(wanted) = children.next().filter(|_| children.next().is_none()) else {
         return ctx.refuse(iq, Condition::BadRequest);
     };
-    let Some(key) = key_of(wanted) else { return ctx.refuse(iq, Condition::NotAcceptable) };
-    let Some(owner) = iq.account.and_then(|key| ctx.accounts.get(key)).map(|a| a.jid.clone())
+    let Some(key) = key_of(wanted) else {
+        return ctx.refuse(iq, Condition::NotAcceptable);
+    };
+    let Some(owner) = iq
+        .account
+        .and_then(|key| ctx.accounts.get(key))
+        .map(|a| a.jid.clone())
     else {
         return;
     };
@@ -63,7 +71,9 @@ fn get(ctx: &mut Ctx<'_>, iq: &Iq<'_>) {
 }
 
 fn found(ctx: &mut Ctx<'_>, kept: Kept, reply: Reply) {
-    let Kept::IqWith(back, empty) = kept else { return };
+    let Kept::IqWith(back, empty) = kept else {
+        return;
+    };
     let Reply::Value(record) = reply else {
         return ctx.refuse_to(&back, Condition::ResourceConstraint);
     };
@@ -80,7 +90,9 @@ fn set(ctx: &mut Ctx<'_>, iq: &Iq<'_>) {
     let maximum = ctx.policy.limits.record_octets_max;
     let mut entries = Vec::new();
     for child in iq.payload.children() {
-        let Some(key) = key_of(child) else { return ctx.refuse(iq, Condition::NotAcceptable) };
+        let Some(key) = key_of(child) else {
+            return ctx.refuse(iq, Condition::NotAcceptable);
+        };
         let mut record = Vec::new();
         child.write(&mut record);
         if record.len() > maximum {
@@ -93,7 +105,9 @@ fn set(ctx: &mut Ctx<'_>, iq: &Iq<'_>) {
         return ctx.refuse(iq, Condition::BadRequest);
     }
     let Some(key) = iq.account else { return };
-    let Some(account) = ctx.accounts.get(key) else { return };
+    let Some(account) = ctx.accounts.get(key) else {
+        return;
+    };
     if account.private.is_some() {
         return write(ctx, key, iq.way_back(), &entries);
     }
@@ -108,14 +122,20 @@ fn set(ctx: &mut Ctx<'_>, iq: &Iq<'_>) {
 
 /// The list of records came. Another request may have had it first and changed it since.
 fn listed(ctx: &mut Ctx<'_>, kept: Kept, reply: Reply) {
-    let Kept::IqWith(back, entries) = kept else { return };
+    let Kept::IqWith(back, entries) = kept else {
+        return;
+    };
     let Reply::Value(list) = reply else {
         return ctx.refuse_to(&back, Condition::ResourceConstraint);
     };
     let (bare, _) = jid::split_resource(&back.to);
-    let Some(key) = ctx.accounts.find(bare) else { return };
+    let Some(key) = ctx.accounts.find(bare) else {
+        return;
+    };
     if let Some(account) = ctx.core.accounts.get_mut(key) {
-        account.private.get_or_insert_with(|| Box::new(decode_list(list.as_deref())));
+        account
+            .private
+            .get_or_insert_with(|| Box::new(decode_list(list.as_deref())));
     }
     write(ctx, key, *back, &entries);
 }
@@ -123,7 +143,9 @@ fn listed(ctx: &mut Ctx<'_>, kept: Kept, reply: Reply) {
 /// Writes the records and the list of all.
 fn write(ctx: &mut Ctx<'_>, account: AccountKey, back: Return, entries: &[u8]) {
     let maximum = ctx.policy.limits.private_records_max;
-    let Some(account) = ctx.core.accounts.get_mut(account) else { return };
+    let Some(account) = ctx.core.accounts.get_mut(account) else {
+        return;
+    };
     let owner = account.jid.clone();
     let list = account.private.get_or_insert_default();
     let known = list.len();
@@ -149,22 +171,38 @@ fn write(ctx: &mut Ctx<'_>, account: AccountKey, back: Return, entries: &[u8]) {
         let mut changes = Vec::new();
         for (key, record) in records {
             let (key, value) = (ops.keep(key.as_bytes()), ops.keep(record));
-            changes.push(Change::Put { owner: owner.clone(), kind, key, value });
+            changes.push(Change::Put {
+                owner: owner.clone(),
+                kind,
+                key,
+                value,
+            });
         }
         let empty = ops.keep(b"");
         if let Some(list) = list {
             let value = ops.keep(&list);
-            changes.push(Change::Put { owner: owner.clone(), kind, key: empty.clone(), value });
+            changes.push(Change::Put {
+                owner: owner.clone(),
+                kind,
+                key: empty.clone(),
+                value,
+            });
         }
         Op::Write {
-            require: Require::Present { owner, kind: Table::Credentials, key: empty },
+            require: Require::Present {
+                owner,
+                kind: Table::Credentials,
+                key: empty,
+            },
             changes,
         }
     });
 }
 
 fn stored(ctx: &mut Ctx<'_>, kept: Kept, reply: Reply) {
-    let Kept::IqWith(back, added) = kept else { return };
+    let Kept::IqWith(back, added) = kept else {
+        return;
+    };
     if reply == Reply::Done {
         return ctx.reply_to(&back, Vec::new());
     }
@@ -234,7 +272,10 @@ mod tests {
         };
         assert_eq!(key("<a xmlns='u:x'/>").as_deref(), Some("u:x\0a"));
         assert_eq!(key("<a/>"), None, "it has no namespace of its own");
-        assert_eq!(key(&format!("<a xmlns='{}'/>", "x".repeat(KEY_OCTETS_MAX))), None);
+        assert_eq!(
+            key(&format!("<a xmlns='{}'/>", "x".repeat(KEY_OCTETS_MAX))),
+            None
+        );
     }
 
     #[test]

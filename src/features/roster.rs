@@ -14,7 +14,10 @@ use crate::xmpp::xml::Tree;
 use crate::xmpp::xml::writer::Writer;
 
 pub const FEATURE: Feature = Feature {
-    xep: Some(Xep { number: 237, version: "1.3" }),
+    xep: Some(Xep {
+        number: 237,
+        version: "1.3",
+    }),
     iq: &[
         IqRoute {
             namespace: ns::ROSTER,
@@ -42,7 +45,9 @@ fn get(ctx: &mut Ctx<'_>, iq: &Iq<'_>) {
     if let Some(session) = iq.session.and_then(|key| ctx.session_mut(key)) {
         session.flags.set(Flags::ROSTER);
     }
-    let Some(account) = iq.account.and_then(|key| ctx.accounts.get(key)) else { return };
+    let Some(account) = iq.account.and_then(|key| ctx.accounts.get(key)) else {
+        return;
+    };
     let known = iq.payload.attr("ver");
     let roster = account.roster.as_deref();
     let version = roster.map_or(0, |roster| roster.version).to_string();
@@ -69,10 +74,17 @@ fn set(ctx: &mut Ctx<'_>, iq: &Iq<'_>) {
         Err(error) => return ctx.refuse(iq, error),
     };
     let Some(key) = iq.account else { return };
-    let Some(account) = ctx.accounts.get(key) else { return };
+    let Some(account) = ctx.accounts.get(key) else {
+        return;
+    };
     let present = account.contact(&wanted.jid).is_some_and(|item| item.listed);
     let maximum = ctx.policy.limits.roster_items_max;
-    let full = || account.roster.as_deref().is_some_and(|r| r.listed().count() >= maximum);
+    let full = || {
+        account
+            .roster
+            .as_deref()
+            .is_some_and(|r| r.listed().count() >= maximum)
+    };
     if *wanted.jid == *account.jid {
         return ctx.refuse(iq, Condition::NotAllowed);
     }
@@ -84,7 +96,11 @@ fn set(ctx: &mut Ctx<'_>, iq: &Iq<'_>) {
         }
         Edit::Update { .. } => {}
     }
-    let cause = Cause { back: Some(iq.way_back()), stanza: None, then: stored };
+    let cause = Cause {
+        back: Some(iq.way_back()),
+        stanza: None,
+        then: stored,
+    };
     ctx.change_roster(key, &wanted.jid, cause, |item| wanted.edit.apply(item));
 }
 
@@ -112,7 +128,9 @@ fn stored(ctx: &mut Ctx<'_>, kept: Kept, reply: Reply) {
 /// Section 2.5.2: who is removed is unsubscribed from and loses its subscription.
 fn part(ctx: &mut Ctx<'_>, change: &RosterChange) {
     let Some(before) = &change.before else { return };
-    let Some(account) = ctx.accounts.get(change.account) else { return };
+    let Some(account) = ctx.accounts.get(change.account) else {
+        return;
+    };
     let own = account.jid.clone();
     let send = |ctx: &mut Ctx<'_>, class| {
         let draft = Draft::new(Kind::Presence, class, &own, &change.jid, b"");
@@ -144,7 +162,10 @@ struct Wanted {
 #[derive(Debug, PartialEq, Eq)]
 enum Edit {
     Remove,
-    Update { name: Option<Box<str>>, groups: Vec<Box<str>> },
+    Update {
+        name: Option<Box<str>>,
+        groups: Vec<Box<str>>,
+    },
 }
 
 impl Wanted {
@@ -152,7 +173,10 @@ impl Wanted {
     fn read(query: &Tree) -> Result<Self, StanzaError> {
         let bad = StanzaError::new(Condition::BadRequest);
         let mut items = query.children();
-        let item = items.next().filter(|item| item.is(ns::ROSTER, "item")).ok_or(bad)?;
+        let item = items
+            .next()
+            .filter(|item| item.is(ns::ROSTER, "item"))
+            .ok_or(bad)?;
         if items.next().is_some() {
             return Err(bad);
         }
@@ -163,22 +187,34 @@ impl Wanted {
         }
         let jid = jid.bare().to_owned();
         if item.attr("subscription") == Some("remove") {
-            return Ok(Self { jid, edit: Edit::Remove });
+            return Ok(Self {
+                jid,
+                edit: Edit::Remove,
+            });
         }
-        let name = item.attr("name").filter(|name| !name.is_empty()).map(Box::from);
+        let name = item
+            .attr("name")
+            .filter(|name| !name.is_empty())
+            .map(Box::from);
         let groups = groups(item)?;
         let octets = name.as_deref().map_or(0, str::len)
             + groups.iter().map(|group| group.len()).sum::<usize>();
         if octets > ITEM_OCTETS_MAX {
             return Err(Condition::NotAcceptable.into());
         }
-        Ok(Self { jid, edit: Edit::Update { name, groups } })
+        Ok(Self {
+            jid,
+            edit: Edit::Update { name, groups },
+        })
     }
 }
 
 fn groups(item: &Tree) -> Result<Vec<Box<str>>, StanzaError> {
     let mut groups: Vec<Box<str>> = Vec::new();
-    for group in item.children().filter(|child| child.is(ns::ROSTER, "group")) {
+    for group in item
+        .children()
+        .filter(|child| child.is(ns::ROSTER, "group"))
+    {
         let name = group.text();
         if name.is_empty() {
             return Err(Condition::NotAcceptable.into());
@@ -223,11 +259,22 @@ mod tests {
             "<item jid='Juliet@Example.NET' name='J' subscription='both' ask='subscribe'>\
              <group>B</group><group>A</group></item>",
         );
-        let edit =
-            Edit::Update { name: Some("J".into()), groups: vec!["A".into(), "B".into()] };
-        assert_eq!(wanted, Ok(Wanted { jid: "juliet@example.net".into(), edit }));
+        let edit = Edit::Update {
+            name: Some("J".into()),
+            groups: vec!["A".into(), "B".into()],
+        };
+        assert_eq!(
+            wanted,
+            Ok(Wanted {
+                jid: "juliet@example.net".into(),
+                edit
+            })
+        );
         let mut item = Item::new("juliet@example.net");
-        read("<item jid='juliet@example.net' subscription='both'/>").unwrap().edit.apply(&mut item);
+        read("<item jid='juliet@example.net' subscription='both'/>")
+            .unwrap()
+            .edit
+            .apply(&mut item);
         assert_eq!((item.listed, item.subscription), (true, Default::default()));
         assert_eq!(
             read("<item jid='a@b' subscription='remove'/>").map(|wanted| wanted.edit),
@@ -245,9 +292,18 @@ mod tests {
             ("<item jid='a@b/resource'/>", Condition::BadRequest),
             ("<item jid='@b'/>", Condition::JidMalformed),
             ("<item jid='a@b'><group/></item>", Condition::NotAcceptable),
-            ("<item jid='a@b'><group>x</group><group>x</group></item>", Condition::BadRequest),
-            (&format!("<item jid='a@b' name='{long}'/>"), Condition::NotAcceptable),
-            (&format!("<item jid='a@b'><group>{long}</group></item>"), Condition::NotAcceptable),
+            (
+                "<item jid='a@b'><group>x</group><group>x</group></item>",
+                Condition::BadRequest,
+            ),
+            (
+                &format!("<item jid='a@b' name='{long}'/>"),
+                Condition::NotAcceptable,
+            ),
+            (
+                &format!("<item jid='a@b'><group>{long}</group></item>"),
+                Condition::NotAcceptable,
+            ),
         ] {
             assert_eq!(read(items), Err(expected), "{items}");
         }

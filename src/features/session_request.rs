@@ -11,7 +11,13 @@ pub const FEATURE: Feature = Feature {
 };
 
 const fn route(asked: Asked) -> IqRoute {
-    IqRoute { namespace: ns::SESSION, name: "session", asked, get: None, set: Some(answer) }
+    IqRoute {
+        namespace: ns::SESSION,
+        name: "session",
+        asked,
+        get: None,
+        set: Some(answer),
+    }
 }
 
 fn answer(ctx: &mut Ctx<'_>, iq: &Iq<'_>) {

@@ -76,7 +76,11 @@ impl State {
             }
             Type::Unsubscribed => {
                 (next.from, next.request, next.approved) = (false, false, false);
-                if self.from || self.request { Way::On } else { Way::Stop }
+                if self.from || self.request {
+                    Way::On
+                } else {
+                    Way::Stop
+                }
             }
             _ => Way::Stop,
         };
@@ -98,7 +102,11 @@ impl State {
             }
             Type::Unsubscribe => {
                 (next.from, next.request) = (false, false);
-                if self.from || self.request { Way::On } else { Way::Stop }
+                if self.from || self.request {
+                    Way::On
+                } else {
+                    Way::Stop
+                }
             }
             Type::Subscribed if self.ask => {
                 (next.to, next.ask) = (true, false);
@@ -106,7 +114,11 @@ impl State {
             }
             Type::Unsubscribed => {
                 (next.to, next.ask) = (false, false);
-                if self.to || self.ask { Way::On } else { Way::Stop }
+                if self.to || self.ask {
+                    Way::On
+                } else {
+                    Way::Stop
+                }
             }
             _ => Way::Stop,
         };
@@ -136,7 +148,11 @@ fn presence(ctx: &mut Ctx<'_>, key: SessionKey, stanza: &Stanza<'_>) {
     }
     // This hook is asked before the one that makes the session available.
     let initial = stanza.class == Type::Available && stanza.to.is_empty();
-    if initial && ctx.session(key).is_some_and(|session| !session.is_available()) {
+    if initial
+        && ctx
+            .session(key)
+            .is_some_and(|session| !session.is_available())
+    {
         deliver_requests(ctx, key);
         ask_again(ctx, key);
     }
@@ -149,8 +165,12 @@ fn sent(ctx: &mut Ctx<'_>, key: SessionKey, stanza: &Stanza<'_>) {
     if contact.is_empty() {
         return ctx.refuse_session(key, stanza, Condition::BadRequest);
     }
-    let Some(account_key) = ctx.session(key).map(|session| session.account) else { return };
-    let Some(account) = ctx.accounts.get(account_key) else { return };
+    let Some(account_key) = ctx.session(key).map(|session| session.account) else {
+        return;
+    };
+    let Some(account) = ctx.accounts.get(account_key) else {
+        return;
+    };
     if own == contact {
         return;
     }
@@ -164,13 +184,21 @@ fn sent(ctx: &mut Ctx<'_>, key: SessionKey, stanza: &Stanza<'_>) {
     let state = State::of(item);
     let listed = item.is_some_and(|item| item.listed);
     let maximum = ctx.policy.limits.roster_items_max;
-    let full = account.roster.as_deref().is_some_and(|r| r.listed().count() >= maximum);
+    let full = account
+        .roster
+        .as_deref()
+        .is_some_and(|r| r.listed().count() >= maximum);
     let (next, way) = state.outbound(stanza.class);
     if next.is_listed() && !listed && full {
         return ctx.refuse_session(key, stanza, Condition::NotAllowed);
     }
     let head = head_from(stanza, own);
-    let onward = Stanza { from: own, to: contact, head: &head, ..*stanza };
+    let onward = Stanza {
+        from: own,
+        to: contact,
+        head: &head,
+        ..*stanza
+    };
     if next == state {
         if way == Way::On {
             ctx.post(&onward);
@@ -178,7 +206,11 @@ fn sent(ctx: &mut Ctx<'_>, key: SessionKey, stanza: &Stanza<'_>) {
         return;
     }
     let stanza = (way == Way::On).then_some(onward);
-    let cause = Cause { back: None, stanza, then: sent_stored };
+    let cause = Cause {
+        back: None,
+        stanza,
+        then: sent_stored,
+    };
     ctx.change_roster(account_key, contact, cause, |item| next.apply(item));
 }
 
@@ -216,14 +248,19 @@ fn received(ctx: &mut Ctx<'_>, key: AccountKey, stanza: &Stanza<'_>) {
         return;
     }
     let (contact, _) = jid::split_resource(stanza.from);
-    let Some(account) = ctx.accounts.get(key) else { return };
+    let Some(account) = ctx.accounts.get(key) else {
+        return;
+    };
     if contact == &*account.jid {
         return;
     }
     let own = account.jid.clone();
     let state = State::of(account.contact(contact));
     let (next, way) = state.inbound(stanza.class);
-    let items = account.roster.as_deref().map_or(0, |roster| roster.items.len());
+    let items = account
+        .roster
+        .as_deref()
+        .map_or(0, |roster| roster.items.len());
     if next.request && !state.request && items >= 2 * ctx.policy.limits.roster_items_max {
         return ctx.bounce(stanza, Condition::ResourceConstraint);
     }
@@ -233,7 +270,11 @@ fn received(ctx: &mut Ctx<'_>, key: AccountKey, stanza: &Stanza<'_>) {
         }
         return;
     }
-    let cause = Cause { back: None, stanza: Some(*stanza), then: received_stored };
+    let cause = Cause {
+        back: None,
+        stanza: Some(*stanza),
+        then: received_stored,
+    };
     let request = (next.request && !state.request).then(|| remember(stanza));
     ctx.change_roster(key, contact, cause, |item| {
         next.apply(item);
@@ -254,10 +295,17 @@ fn received_stored(ctx: &mut Ctx<'_>, kept: Kept, reply: Reply) {
         }
         RosterStored::Gone => return,
     };
-    let Some(own) = ctx.accounts.get(change.account).map(|account| account.jid.clone()) else {
+    let Some(own) = ctx
+        .accounts
+        .get(change.account)
+        .map(|account| account.jid.clone())
+    else {
         return;
     };
-    let approved = change.after.as_ref().is_some_and(|item| item.subscription.from);
+    let approved = change
+        .after
+        .as_ref()
+        .is_some_and(|item| item.subscription.from);
     for (stanza, _) in change.cause.iter() {
         if stanza.class == Type::Subscribe && approved {
             answer(ctx, Type::Subscribed, &own, &change.jid);
@@ -295,8 +343,14 @@ fn remember(stanza: &Stanza<'_>) -> Box<[u8]> {
 
 /// Gives a session that becomes available the requests that wait for an answer (section 3.1.3).
 fn deliver_requests(ctx: &mut Ctx<'_>, key: SessionKey) {
-    let Some(account) = ctx.account_of(key) else { return };
-    let items = account.roster.as_deref().map(|roster| &*roster.items).unwrap_or_default();
+    let Some(account) = ctx.account_of(key) else {
+        return;
+    };
+    let items = account
+        .roster
+        .as_deref()
+        .map(|roster| &*roster.items)
+        .unwrap_or_default();
     let waiting = items.iter().filter(|item| !account.blocks(&item.jid));
     let requests: Vec<_> = waiting.filter_map(|item| item.request.clone()).collect();
     let own = account.jid.clone();
@@ -320,18 +374,33 @@ fn deliver_requests(ctx: &mut Ctx<'_>, key: SessionKey) {
 /// Repeats the requests that nobody answered: one may have been lost on its way (section 3.1.2).
 /// Once for each time that the account comes online.
 fn ask_again(ctx: &mut Ctx<'_>, key: SessionKey) {
-    let Some(account_key) = ctx.session(key).map(|session| session.account) else { return };
+    let Some(account_key) = ctx.session(key).map(|session| session.account) else {
+        return;
+    };
     if !ctx.sessions_with(account_key, Flags::AVAILABLE).is_empty() {
         return;
     }
-    let Some(account) = ctx.accounts.get(account_key) else { return };
-    let Some(roster) = account.roster.as_deref() else { return };
-    let waiting = roster.items.iter().filter(|item| item.ask && !account.blocks(&item.jid));
+    let Some(account) = ctx.accounts.get(account_key) else {
+        return;
+    };
+    let Some(roster) = account.roster.as_deref() else {
+        return;
+    };
+    let waiting = roster
+        .items
+        .iter()
+        .filter(|item| item.ask && !account.blocks(&item.jid));
     let waiting: Vec<Box<str>> = waiting.map(|item| item.jid.clone()).collect();
     if waiting.is_empty() {
         return;
     }
-    let draft = Draft::new(Kind::Presence, Type::Subscribe, &account.jid.clone(), "", b"");
+    let draft = Draft::new(
+        Kind::Presence,
+        Type::Subscribe,
+        &account.jid.clone(),
+        "",
+        b"",
+    );
     ctx.broadcast(&draft.as_stanza(), waiting.iter().map(|jid| &**jid));
 }
 
@@ -360,13 +429,13 @@ mod tests {
 
     const ALL: [&str; 9] = ["N", "No", "Ni", "Noi", "T", "Ti", "F", "Fo", "B"];
 
-    fn check(
-        step: fn(State, Type) -> (State, Way),
-        class: Type,
-        expected: [(&str, Way); 9],
-    ) {
+    fn check(step: fn(State, Type) -> (State, Way), class: Type, expected: [(&str, Way); 9]) {
         for (before, (after, way)) in ALL.into_iter().zip(expected) {
-            assert_eq!(step(state(before), class), (state(after), way), "{class:?} in {before}");
+            assert_eq!(
+                step(state(before), class),
+                (state(after), way),
+                "{class:?} in {before}"
+            );
         }
     }
 
@@ -374,9 +443,17 @@ mod tests {
     fn outbound_follows_appendix_a_2() {
         use Way::{On, Stop};
         let subscribe = ["No", "No", "Noi", "Noi", "T", "Ti", "Fo", "Fo", "B"];
-        check(State::outbound, Type::Subscribe, subscribe.map(|name| (name, On)));
+        check(
+            State::outbound,
+            Type::Subscribe,
+            subscribe.map(|name| (name, On)),
+        );
         let unsubscribe = ["N", "N", "Ni", "Ni", "N", "Ni", "F", "F", "F"];
-        check(State::outbound, Type::Unsubscribe, unsubscribe.map(|name| (name, On)));
+        check(
+            State::outbound,
+            Type::Unsubscribe,
+            unsubscribe.map(|name| (name, On)),
+        );
         let subscribed = [
             ("Na", Stop),
             ("Noa", Stop),
@@ -470,9 +547,18 @@ mod tests {
     fn a_long_request_is_kept_without_its_content() {
         let content = vec![b'x'; REQUEST_OCTETS_MAX];
         let draft = Draft::new(Kind::Presence, Type::Subscribe, "a@b", "c@d", b"");
-        let stanza = Stanza { content: &content, ..draft.as_stanza() };
-        assert_eq!(*remember(&stanza), *b"<presence from='a@b' type='subscribe'>");
-        let stanza = Stanza { content: b"<status>hi</status>", ..draft.as_stanza() };
+        let stanza = Stanza {
+            content: &content,
+            ..draft.as_stanza()
+        };
+        assert_eq!(
+            *remember(&stanza),
+            *b"<presence from='a@b' type='subscribe'>"
+        );
+        let stanza = Stanza {
+            content: b"<status>hi</status>",
+            ..draft.as_stanza()
+        };
         let kept = b"<presence from='a@b' type='subscribe'><status>hi</status>";
         assert_eq!(*remember(&stanza), *kept);
     }

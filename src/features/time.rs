@@ -7,7 +7,10 @@ use crate::xmpp::ns;
 use crate::xmpp::xml::writer::Writer;
 
 pub const FEATURE: Feature = Feature {
-    xep: Some(Xep { number: 202, version: "2.0" }),
+    xep: Some(Xep {
+        number: 202,
+        version: "2.0",
+    }),
     disco: &[ns::TIME],
     iq: &[IqRoute {
         namespace: ns::TIME,
@@ -24,7 +27,10 @@ fn time(ctx: &mut Ctx<'_>, iq: &Iq<'_>) {
     let mut writer = Writer::new(&mut time);
     writer.open("time").attr("xmlns", ns::TIME);
     writer.open("tzo").text("+00:00").end("tzo");
-    writer.open("utc").text(&stamp::utc(ctx.now.wall_ms)).end("utc");
+    writer
+        .open("utc")
+        .text(&stamp::utc(ctx.now.wall_ms))
+        .end("utc");
     writer.end("time");
     ctx.reply(iq, time);
 }

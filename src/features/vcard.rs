@@ -7,7 +7,10 @@ use crate::xmpp::error::Condition;
 use crate::xmpp::ns;
 
 pub const FEATURE: Feature = Feature {
-    xep: Some(Xep { number: 54, version: "1.3.0" }),
+    xep: Some(Xep {
+        number: 54,
+        version: "1.3.0",
+    }),
     disco: &[ns::VCARD],
     account_disco: &[ns::VCARD],
     iq: &[
@@ -31,7 +34,10 @@ pub const FEATURE: Feature = Feature {
 
 /// Sections 3.1 and 3.3.
 fn get(ctx: &mut Ctx<'_>, iq: &Iq<'_>) {
-    let Some(owner) = iq.account.and_then(|key| ctx.accounts.get(key)).map(|a| a.jid.clone())
+    let Some(owner) = iq
+        .account
+        .and_then(|key| ctx.accounts.get(key))
+        .map(|a| a.jid.clone())
     else {
         return;
     };
@@ -63,7 +69,10 @@ fn answer(ctx: &mut Ctx<'_>, kept: Kept, reply: Reply, absent: Condition) {
 
 /// Section 3.2.
 fn set(ctx: &mut Ctx<'_>, iq: &Iq<'_>) {
-    let Some(owner) = iq.account.and_then(|key| ctx.accounts.get(key)).map(|a| a.jid.clone())
+    let Some(owner) = iq
+        .account
+        .and_then(|key| ctx.accounts.get(key))
+        .map(|a| a.jid.clone())
     else {
         return;
     };
@@ -82,7 +91,12 @@ fn set(ctx: &mut Ctx<'_>, iq: &Iq<'_>) {
                 kind: Table::Credentials,
                 key: key.clone(),
             },
-            changes: vec![Change::Put { owner, kind: Table::Vcard, key, value }],
+            changes: vec![Change::Put {
+                owner,
+                kind: Table::Vcard,
+                key,
+                value,
+            }],
         }
     });
 }

@@ -6,7 +6,10 @@ use crate::xmpp::ns;
 use crate::xmpp::xml::writer::Writer;
 
 pub const FEATURE: Feature = Feature {
-    xep: Some(Xep { number: 92, version: "1.1" }),
+    xep: Some(Xep {
+        number: 92,
+        version: "1.1",
+    }),
     disco: &[ns::VERSION],
     iq: &[IqRoute {
         namespace: ns::VERSION,
@@ -24,7 +27,10 @@ fn version(ctx: &mut Ctx<'_>, iq: &Iq<'_>) {
     let mut writer = Writer::new(&mut query);
     writer.open("query").attr("xmlns", ns::VERSION);
     writer.open("name").text("encke").end("name");
-    writer.open("version").text(env!("CARGO_PKG_VERSION")).end("version");
+    writer
+        .open("version")
+        .text(env!("CARGO_PKG_VERSION"))
+        .end("version");
     writer.end("query");
     ctx.reply(iq, query);
 }

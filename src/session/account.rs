@@ -93,7 +93,9 @@ impl Account {
 
     /// Whether `jid` (full or bare, normal form) is on the block list.
     pub fn blocks(&self, jid: &str) -> bool {
-        self.blocked.as_deref().is_some_and(|list| is_blocked(list, jid))
+        self.blocked
+            .as_deref()
+            .is_some_and(|list| is_blocked(list, jid))
     }
 }
 
@@ -164,7 +166,11 @@ impl Accounts {
     /// Adds an account that is not there.
     pub fn insert(&mut self, jid: &str, state: State, now: Moment) -> AccountKey {
         let key = self.slab.insert(Account::new(jid, state, now));
-        let Self { slab, index, hasher } = self;
+        let Self {
+            slab,
+            index,
+            hasher,
+        } = self;
         let rehash = |key: &AccountKey| slab.get(*key).map_or(0, |a| hasher.hash_one(&*a.jid));
         index.insert_unique(hasher.hash_one(jid), key, rehash);
         key

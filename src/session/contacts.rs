@@ -55,7 +55,9 @@ impl Ctx<'_> {
         edit: impl FnOnce(&mut Item),
     ) {
         let now = self.now;
-        let Some(account) = self.core.accounts.get_mut(key) else { return };
+        let Some(account) = self.core.accounts.get_mut(key) else {
+            return;
+        };
         let owner = account.jid.clone();
         let roster = account.roster.get_or_insert_default();
         let before = roster.find(jid).cloned();
@@ -92,7 +94,12 @@ impl Ctx<'_> {
                     kind: Table::Credentials,
                     key: key.clone(),
                 },
-                changes: vec![Change::Put { owner, kind: Table::Roster, key, value }],
+                changes: vec![Change::Put {
+                    owner,
+                    kind: Table::Roster,
+                    key,
+                    value,
+                }],
             }
         });
     }
@@ -100,7 +107,9 @@ impl Ctx<'_> {
     /// What became of [`Ctx::change_roster`]. A refused change is undone, unless a later one was
     /// built upon it: that one's answer then speaks for both.
     pub fn roster_stored(&mut self, kept: Kept, reply: &Reply) -> RosterStored {
-        let Kept::Roster(change) = kept else { return RosterStored::Gone };
+        let Kept::Roster(change) = kept else {
+            return RosterStored::Gone;
+        };
         let Some(account) = self.core.accounts.get_mut(change.account) else {
             return RosterStored::Gone;
         };
@@ -130,7 +139,10 @@ impl Ctx<'_> {
         match change.after.as_ref().filter(|item| item.listed) {
             Some(item) => item.write(&mut writer),
             None => {
-                writer.open("item").attr("jid", &change.jid).attr("subscription", "remove");
+                writer
+                    .open("item")
+                    .attr("jid", &change.jid)
+                    .attr("subscription", "remove");
                 writer.end("item");
             }
         }
@@ -140,14 +152,20 @@ impl Ctx<'_> {
 
     /// Sends an iq of the account's own to its sessions that have these flags.
     pub fn push_to(&mut self, account: AccountKey, flags: Flags, payload: &[u8]) {
-        let Some(bare) = self.accounts.get(account).map(|account| account.jid.clone()) else {
+        let Some(bare) = self
+            .accounts
+            .get(account)
+            .map(|account| account.jid.clone())
+        else {
             return;
         };
         for key in self.sessions_with(account, flags) {
             let id = format!(" id='push-{:016x}'", self.random() as u64);
-            let Some(to) = self.session(key).map(|session| session.jid.clone()) else { continue };
-            let push = Draft::new(Kind::Iq, Type::Set, &bare, &to, id.as_bytes())
-                .with_content(payload);
+            let Some(to) = self.session(key).map(|session| session.jid.clone()) else {
+                continue;
+            };
+            let push =
+                Draft::new(Kind::Iq, Type::Set, &bare, &to, id.as_bytes()).with_content(payload);
             self.send_or_hold(key, &push.as_stanza(), &to);
         }
     }
@@ -176,7 +194,14 @@ impl Roster {
 impl Item {
     /// Whether it says nothing and may go.
     fn is_void(&self) -> bool {
-        let Self { subscription, ask, approved, request, listed, .. } = self;
+        let Self {
+            subscription,
+            ask,
+            approved,
+            request,
+            listed,
+            ..
+        } = self;
         let none = !subscription.to && !subscription.from && !ask && !approved;
         none && request.is_none() && !listed
     }

@@ -25,6 +25,7 @@ use crate::base::time::{Moment, Now};
 use crate::base::wheel::Wheel;
 use crate::store::{MessageId, Op, Ops, Reply, ShardId, StreamId, Ticket, TicketTag};
 use crate::xmpp::error::StanzaError;
+use crate::xmpp::jid;
 use crate::xmpp::ns;
 use crate::xmpp::stanza::{Draft, Kind, Stanza, Type};
 use crate::xmpp::xml::Tree;
@@ -101,7 +102,10 @@ pub enum Waiter {
     /// A message went, or did not go, to the offline store.
     Stored(Box<Stored>),
     /// A feature's own.
-    Feature { then: fn(&mut Ctx<'_>, Kept, Reply), kept: Kept },
+    Feature {
+        then: fn(&mut Ctx<'_>, Kept, Reply),
+        kept: Kept,
+    },
 }
 
 /// A message on its way to the offline store, so that it can be bounced if it can't be kept.
@@ -280,7 +284,9 @@ impl Core {
 
     /// One session settled a journaled message; whether that was the last one.
     pub fn settled_by_all(&mut self, id: MessageId) -> bool {
-        let Some(count) = self.copies.get_mut(&id) else { return true };
+        let Some(count) = self.copies.get_mut(&id) else {
+            return true;
+        };
         *count -= 1;
         if *count > 0 {
             return false;
@@ -306,7 +312,10 @@ impl Core {
 
     /// The sessions of an account, as keys to walk over while they change.
     pub fn sessions_of(&self, account: AccountKey) -> SmallVec<[SessionKey; 4]> {
-        self.accounts.get(account).map(|a| a.sessions.iter().copied().collect()).unwrap_or_default()
+        self.accounts
+            .get(account)
+            .map(|a| a.sessions.iter().copied().collect())
+            .unwrap_or_default()
     }
 }
 
@@ -314,8 +323,7 @@ impl Ctx<'_> {
     /// Sends a stanza to its `to`, wherever that lives. Delivery follows before the next stanza of
     /// the same sender is taken.
     pub fn post(&mut self, stanza: &Stanza<'_>) {
-        let bare = stanza.to.split_once('/').map_or(stanza.to, |(bare, _)| bare);
-        let home = self.home(bare);
+        let home = self.home(jid::split_resource(stanza.to).0);
         if home == self.shard {
             self.core.local.push(stanza);
         } else {
@@ -324,31 +332,35 @@ impl Ctx<'_> {
     }
 
     /// Sends one encoding to many bare or full JIDs: one parcel a shard.
-    pub fn broadcast<'t>(
-        &mut self,
-        stanza: &Stanza<'_>,
-        targets: impl Iterator<Item = &'t str> + Clone,
-    ) {
-        let bare = |jid: &'t str| jid.split_once('/').map_or(jid, |(bare, _)| bare);
-        for shard in 0..self.shards {
-            let core = &*self.core;
-            let mut here = targets.clone().filter(|jid| core.home(bare(jid)) == shard).peekable();
-            if here.peek().is_none() {
-                continue;
-            }
-            let here: Vec<&str> = here.collect();
-            if shard == self.shard {
-                self.core.local.push_for(stanza, here.into_iter());
+    pub fn broadcast<'t>(&mut self, stanza: &Stanza<'_>, targets: impl Iterator<Item = &'t str>) {
+        let mut homes: SmallVec<[(ShardId, &str); 16]> = targets
+            .map(|jid| (self.home(jid::split_resource(jid).0), jid))
+            .collect();
+        homes.sort_by_key(|(home, _)| *home);
+        for group in homes.chunk_by(|one, other| one.0 == other.0) {
+            let home = group[0].0;
+            let here = group.iter().map(|(_, jid)| *jid);
+            if home == self.shard {
+                self.core.local.push_for(stanza, here);
             } else {
-                self.fx.batch(shard).push_for(stanza, here.into_iter());
+                self.fx.batch(home).push_for(stanza, here);
             }
         }
     }
 
     /// Puts a stanza into a session's queue, addressed as `to`.
     pub fn send(&mut self, key: SessionKey, stanza: &Stanza<'_>, to: &str) {
-        let Core { sessions, pool, policy, wheel, grown, .. } = &mut *self.core;
-        let Some(session) = sessions.get_mut(key) else { return };
+        let Core {
+            sessions,
+            pool,
+            policy,
+            wheel,
+            grown,
+            ..
+        } = &mut *self.core;
+        let Some(session) = sessions.get_mut(key) else {
+            return;
+        };
         if session.queue.held_octets() > GROWN_OCTETS {
             grown.push(key);
         }
@@ -359,7 +371,9 @@ impl Ctx<'_> {
             management.octets_since_request += added;
             if management.octets_since_request >= policy.limits.ack_request_octets {
                 management.octets_since_request = 0;
-                session.queue.append(pool, |out| out.extend_from_slice(REQUEST));
+                session
+                    .queue
+                    .append(pool, |out| out.extend_from_slice(REQUEST));
             } else if session.link.is_some() && session.flags.set(Flags::ASK_TIMER) {
                 wheel.set(self.now.mono.after(ASK_AFTER), Due::Ask(key));
             }
@@ -372,8 +386,12 @@ impl Ctx<'_> {
     /// Puts a nonza into a session's queue.
     pub fn send_nonza(&mut self, key: SessionKey, octets: &[u8]) {
         let Core { sessions, pool, .. } = &mut *self.core;
-        let Some(session) = sessions.get_mut(key) else { return };
-        session.queue.append(pool, |out| out.extend_from_slice(octets));
+        let Some(session) = sessions.get_mut(key) else {
+            return;
+        };
+        session
+            .queue
+            .append(pool, |out| out.extend_from_slice(octets));
         if let Some(link) = session.link {
             self.fx.link(link, LinkEffect::Flush);
         }
@@ -391,8 +409,14 @@ impl Ctx<'_> {
 
     /// As [`Ctx::reply`], later.
     pub fn reply_to(&mut self, back: &Return, payload: impl Into<Vec<u8>>) {
-        let draft = Draft::new(Kind::Iq, Type::Result, &back.from, &back.to, &back.reference)
-            .with_content(payload);
+        let draft = Draft::new(
+            Kind::Iq,
+            Type::Result,
+            &back.from,
+            &back.to,
+            &back.reference,
+        )
+        .with_content(payload);
         self.post(&draft.as_stanza());
     }
 
@@ -408,15 +432,23 @@ impl Ctx<'_> {
         if stanza.class.is_answer() || stanza.from.is_empty() {
             return;
         }
-        let mut draft =
-            Draft::new(stanza.kind, Type::Error, stanza.to, stanza.from, stanza.reference);
+        let mut draft = Draft::new(
+            stanza.kind,
+            Type::Error,
+            stanza.to,
+            stanza.from,
+            stanza.reference,
+        );
         error.into().write(draft.content());
         self.post(&draft.as_stanza());
     }
 
     /// Asks storage; `waiter` gets the reply. `op` builds the request in the arena.
     pub fn ask(&mut self, waiter: Waiter, op: impl FnOnce(&mut Ops) -> Op) {
-        let ticket = Ticket { shard: self.core.shard, key: self.core.waiters.insert(waiter) };
+        let ticket = Ticket {
+            shard: self.core.shard,
+            key: self.core.waiters.insert(waiter),
+        };
         let op = op(&mut self.fx.ops);
         self.fx.ops.push(Some(ticket), op);
     }

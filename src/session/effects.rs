@@ -56,7 +56,10 @@ struct Sealed {
 impl Effects {
     /// Empty effects for a server of `shards` shards.
     pub fn new(shards: u16) -> Self {
-        Self { mail: (0..shards).map(|_| Batch::default()).collect(), ..Self::default() }
+        Self {
+            mail: (0..shards).map(|_| Batch::default()).collect(),
+            ..Self::default()
+        }
     }
 
     /// Asks for a link effect.
@@ -77,8 +80,14 @@ impl Effects {
         for shard in self.touched.drain(..) {
             self.mail[usize::from(shard)].seal();
         }
-        let Self { links, ops, events, .. } = self;
-        self.sealed = Sealed { links: links.len(), ops: ops.mark(), events: events.len() };
+        let Self {
+            links, ops, events, ..
+        } = self;
+        self.sealed = Sealed {
+            links: links.len(),
+            ops: ops.mark(),
+            events: events.len(),
+        };
     }
 
     /// Drops what was appended since [`Effects::seal`]: the input ended in a panic.

@@ -15,7 +15,9 @@ impl Ctx<'_> {
     /// Holds a stanza back if its receiver can wait for it. `false`: it must go now, and what was
     /// held has gone before it, so that the order stays.
     pub fn hold(&mut self, key: SessionKey, stanza: &Stanza<'_>) -> bool {
-        let Some(session) = self.core.sessions.get_mut(key) else { return false };
+        let Some(session) = self.core.sessions.get_mut(key) else {
+            return false;
+        };
         if !session.flags.has(Flags::INACTIVE) {
             return false;
         }
@@ -38,10 +40,16 @@ impl Ctx<'_> {
 
     /// Sends what was held.
     pub fn release_held(&mut self, key: SessionKey) {
-        let Some(session) = self.core.sessions.get_mut(key) else { return };
-        let Some(held) = session.held.take() else { return };
+        let Some(session) = self.core.sessions.get_mut(key) else {
+            return;
+        };
+        let Some(held) = session.held.take() else {
+            return;
+        };
         for (_, _, element) in &held.elements {
-            let Some(stanza) = reopen(element) else { continue };
+            let Some(stanza) = reopen(element) else {
+                continue;
+            };
             self.send(key, &stanza, "");
         }
     }
@@ -60,8 +68,8 @@ fn may_wait(stanza: &Stanza<'_>) -> bool {
     match stanza.kind {
         Kind::Presence => matches!(stanza.class, Type::Available | Type::Unavailable),
         Kind::Message => {
-            let awaited = stanza.traits.has(Traits::JOURNALED)
-                || stanza.traits.has(Traits::STORABLE);
+            let awaited =
+                stanza.traits.has(Traits::JOURNALED) || stanza.traits.has(Traits::STORABLE);
             stanza.traits.has(Traits::MAY_WAIT) && !awaited
         }
         Kind::Iq => false,
@@ -83,8 +91,14 @@ impl Held {
 
 /// An element that we wrote, as a stanza again.
 fn reopen(element: &[u8]) -> Option<Stanza<'_>> {
-    let presence = element.strip_suffix(b"</presence>").map(|open| (Kind::Presence, open));
-    let message = || element.strip_suffix(b"</message>").map(|open| (Kind::Message, open));
+    let presence = element
+        .strip_suffix(b"</presence>")
+        .map(|open| (Kind::Presence, open));
+    let message = || {
+        element
+            .strip_suffix(b"</message>")
+            .map(|open| (Kind::Message, open))
+    };
     let (kind, open) = presence.or_else(message)?;
     let end = start_tag_end(open);
     Some(Stanza {
@@ -107,16 +121,32 @@ mod tests {
     #[test]
     fn only_the_last_of_each_sender_and_kind_is_held() {
         let mut held = Held::default();
-        held.put(Kind::Presence, "a@b/c", b"<presence from='a@b/c'></presence>".to_vec());
+        held.put(
+            Kind::Presence,
+            "a@b/c",
+            b"<presence from='a@b/c'></presence>".to_vec(),
+        );
         held.put(Kind::Message, "a@b/c", b"<message></message>".to_vec());
         held.put(Kind::Presence, "d@e/f", b"<presence></presence>".to_vec());
         held.put(Kind::Presence, "a@b/c", b"<presence></presence>".to_vec());
-        let kinds: Vec<_> = held.elements.iter().map(|(kind, from, _)| (*kind, &**from)).collect();
+        let kinds: Vec<_> = held
+            .elements
+            .iter()
+            .map(|(kind, from, _)| (*kind, &**from))
+            .collect();
         assert_eq!(
             kinds,
-            [(Kind::Message, "a@b/c"), (Kind::Presence, "d@e/f"), (Kind::Presence, "a@b/c")]
+            [
+                (Kind::Message, "a@b/c"),
+                (Kind::Presence, "d@e/f"),
+                (Kind::Presence, "a@b/c")
+            ]
         );
-        let octets: usize = held.elements.iter().map(|(_, from, e)| from.len() + e.len()).sum();
+        let octets: usize = held
+            .elements
+            .iter()
+            .map(|(_, from, e)| from.len() + e.len())
+            .sum();
         assert_eq!(held.octets, octets);
     }
 

@@ -8,7 +8,10 @@ const STATUS_OCTETS_MAX: usize = 1_023;
 /// The record.
 pub fn encode(wall_ms: u64, status: &str) -> Vec<u8> {
     let end = (0..=status.len().min(STATUS_OCTETS_MAX)).rev();
-    let end = end.into_iter().find(|end| status.is_char_boundary(*end)).unwrap_or(0);
+    let end = end
+        .into_iter()
+        .find(|end| status.is_char_boundary(*end))
+        .unwrap_or(0);
     let mut record = vec![VERSION];
     record.extend_from_slice(&wall_ms.to_be_bytes());
     record.extend_from_slice(&status.as_bytes()[..end]);
@@ -22,7 +25,10 @@ pub fn decode(record: &[u8]) -> Option<(u64, &str)> {
     if *version != VERSION {
         return None;
     }
-    Some((u64::from_be_bytes(stamp.try_into().ok()?), std::str::from_utf8(status).ok()?))
+    Some((
+        u64::from_be_bytes(stamp.try_into().ok()?),
+        std::str::from_utf8(status).ok()?,
+    ))
 }
 
 #[cfg(test)]

@@ -13,7 +13,10 @@ pub mod policy;
 pub mod queue;
 pub mod record;
 pub mod roster;
-#[expect(clippy::module_inception, reason = "a session is what the layer is named after")]
+#[expect(
+    clippy::module_inception,
+    reason = "a session is what the layer is named after"
+)]
 pub mod session;
 pub mod shown;
 pub mod stamp;

@@ -5,7 +5,7 @@
 //! so storing twice is storing once, and rows come back in the order in which they were sent.
 
 use super::account::{Account, AccountKey, Draining};
-use super::ctx::{Ctx, Core, Stored, Waiter};
+use super::ctx::{Core, Ctx, Stored, Waiter};
 use super::session::SessionKey;
 use crate::base::event::Event;
 use crate::store::{Change, Kind as Table, MessageId, Op, Ops, Refusal, Reply, Require, Row};
@@ -32,7 +32,9 @@ impl Ctx<'_> {
     pub fn store_element(&mut self, key: AccountKey, stanza: &Stanza<'_>, element: &[u8]) -> bool {
         let now = self.now;
         let maximum = self.policy.limits.offline_messages_max;
-        let Some(account) = self.core.accounts.get_mut(key) else { return false };
+        let Some(account) = self.core.accounts.get_mut(key) else {
+            return false;
+        };
         if account.offline as usize >= maximum {
             return false;
         }
@@ -44,7 +46,9 @@ impl Ctx<'_> {
             MessageId(0) => self.core.next_id(now),
             id => id,
         };
-        let Some(account) = self.core.accounts.get(key) else { return false };
+        let Some(account) = self.core.accounts.get(key) else {
+            return false;
+        };
         let jid = account.jid.clone();
         let count = account.offline;
         let stored = Stored {
@@ -61,20 +65,32 @@ impl Ctx<'_> {
             let row_key = ops.keep(&id.0.to_be_bytes());
             let stamp = stamp_of(id, now.wall_ms);
             let value = ops.keep_all(&[&[VERSION], &stamp.to_be_bytes(), element]);
-            let put = Change::Put { owner: owner.clone(), kind: Table::Offline, key: row_key, value };
+            let put = Change::Put {
+                owner: owner.clone(),
+                kind: Table::Offline,
+                key: row_key,
+                value,
+            };
             let mut changes = vec![put, count_change(ops, owner, count)];
             if settles {
                 changes.push(Change::Settle { id });
             }
-            Op::Write { require: Require::Nothing, changes }
+            Op::Write {
+                require: Require::Nothing,
+                changes,
+            }
         });
         true
     }
 
     /// What became of [`Ctx::store_element`].
     pub fn offline_stored(&mut self, stored: Stored, reply: &Reply) {
-        let Reply::Refused(refusal) = reply else { return };
-        self.event(Event::StorageRefused { full: *refusal == Refusal::Full });
+        let Reply::Refused(refusal) = reply else {
+            return;
+        };
+        self.event(Event::StorageRefused {
+            full: *refusal == Refusal::Full,
+        });
         if let Some(account) = self.core.accounts.get_mut(stored.account) {
             account.offline = account.offline.saturating_sub(1);
         }
@@ -96,20 +112,38 @@ impl Ctx<'_> {
 
     /// Begins to give `session` what waits for its account. New messages queue behind.
     pub fn drain_offline(&mut self, session: SessionKey) {
-        let Some(key) = self.session(session).map(|s| s.account) else { return };
-        let Some(account) = self.core.accounts.get_mut(key) else { return };
+        let Some(key) = self.session(session).map(|s| s.account) else {
+            return;
+        };
+        let Some(account) = self.core.accounts.get_mut(key) else {
+            return;
+        };
         if account.offline == 0 || account.draining.is_some() {
             return;
         }
-        account.draining = Some(Draining { session, after: 0, asked: false, grew: false });
+        account.draining = Some(Draining {
+            session,
+            after: 0,
+            asked: false,
+            grew: false,
+        });
         self.next_offline_page(key);
     }
 
     /// Asks for the next page, unless one is under way or the session has enough to do.
     pub fn next_offline_page(&mut self, key: AccountKey) {
-        let Core { accounts, sessions, policy, .. } = &mut *self.core;
-        let Some(account) = accounts.get_mut(key) else { return };
-        let Some(draining) = &mut account.draining else { return };
+        let Core {
+            accounts,
+            sessions,
+            policy,
+            ..
+        } = &mut *self.core;
+        let Some(account) = accounts.get_mut(key) else {
+            return;
+        };
+        let Some(draining) = &mut account.draining else {
+            return;
+        };
         let Some(session) = sessions.get(draining.session) else {
             account.draining = None;
             return;
@@ -134,8 +168,12 @@ impl Ctx<'_> {
 
     /// A page came: its messages go into the queue of the session that drains.
     pub fn offline_page(&mut self, key: AccountKey, rows: &[Row], more: bool) {
-        let Some(account) = self.core.accounts.get_mut(key) else { return };
-        let Some(draining) = &mut account.draining else { return };
+        let Some(account) = self.core.accounts.get_mut(key) else {
+            return;
+        };
+        let Some(draining) = &mut account.draining else {
+            return;
+        };
         draining.asked = false;
         let grew = draining.grew;
         let session = draining.session;
@@ -145,7 +183,10 @@ impl Ctx<'_> {
         if !more && !grew {
             account.draining = None;
         }
-        if self.session(session).is_none_or(|s| s.link.is_none() && !s.is_resumable()) {
+        if self
+            .session(session)
+            .is_none_or(|s| s.link.is_none() && !s.is_resumable())
+        {
             if let Some(account) = self.core.accounts.get_mut(key) {
                 account.draining = None;
             }
@@ -159,8 +200,12 @@ impl Ctx<'_> {
 
     fn give_offline(&mut self, session: SessionKey, key: &[u8], value: &[u8]) {
         let domain = self.policy.domains[0].clone();
-        let Some((id, stamp, element)) = parse_row(key, value) else { return };
-        let Some(open) = element.strip_suffix(END_TAG) else { return };
+        let Some((id, stamp, element)) = parse_row(key, value) else {
+            return;
+        };
+        let Some(open) = element.strip_suffix(END_TAG) else {
+            return;
+        };
         let mut delayed = self.core.pool.take();
         delayed.extend_from_slice(open);
         write_delay(&mut delayed, &domain, stamp);
@@ -194,7 +239,9 @@ impl Ctx<'_> {
         if rows.is_empty() {
             return;
         }
-        let Some(account) = self.core.accounts.get_mut(account) else { return };
+        let Some(account) = self.core.accounts.get_mut(account) else {
+            return;
+        };
         account.offline = account.offline.saturating_sub(rows.len() as u32);
         let (jid, count) = (account.jid.clone(), account.offline);
         self.tell(|ops| {
@@ -202,16 +249,25 @@ impl Ctx<'_> {
             let mut changes = vec![count_change(ops, owner.clone(), count)];
             for id in rows {
                 let key = ops.keep(&id.0.to_be_bytes());
-                changes.push(Change::Delete { owner: owner.clone(), kind: Table::Offline, key });
+                changes.push(Change::Delete {
+                    owner: owner.clone(),
+                    kind: Table::Offline,
+                    key,
+                });
             }
-            Op::Write { require: Require::Nothing, changes }
+            Op::Write {
+                require: Require::Nothing,
+                changes,
+            }
         });
     }
 }
 
 /// Reads [`Table::OfflineCount`].
 pub fn parse_count(record: Option<&[u8]>) -> u32 {
-    let record = record.and_then(|record| record.get(1..5)).and_then(|n| n.try_into().ok());
+    let record = record
+        .and_then(|record| record.get(1..5))
+        .and_then(|n| n.try_into().ok());
     record.map_or(0, u32::from_be_bytes)
 }
 
@@ -225,7 +281,12 @@ impl Account {
 fn count_change(ops: &mut Ops, owner: crate::store::Span, count: u32) -> Change {
     let key = ops.keep(b"");
     let value = ops.keep_all(&[&[VERSION], &count.to_be_bytes()]);
-    Change::Put { owner, kind: Table::OfflineCount, key, value }
+    Change::Put {
+        owner,
+        kind: Table::OfflineCount,
+        key,
+        value,
+    }
 }
 
 /// When the message was sent: its id says so, unless it was made up later.
@@ -234,7 +295,9 @@ fn stamp_of(id: MessageId, wall_ms: u64) -> u64 {
 }
 
 fn id_of(key: &[u8]) -> Option<MessageId> {
-    key.try_into().ok().map(|octets| MessageId(u64::from_be_bytes(octets)))
+    key.try_into()
+        .ok()
+        .map(|octets| MessageId(u64::from_be_bytes(octets)))
 }
 
 fn parse_row<'a>(key: &[u8], value: &'a [u8]) -> Option<(MessageId, u64, &'a [u8])> {

@@ -129,7 +129,9 @@ impl Batch {
             content: piece(packed.content),
         };
         let targets = &self.targets[packed.targets.start as usize..packed.targets.end as usize];
-        let targets = targets.iter().map(|t| text(&self.arena[t.start as usize..t.end as usize]));
+        let targets = targets
+            .iter()
+            .map(|t| text(&self.arena[t.start as usize..t.end as usize]));
         (stanza, targets)
     }
 }
@@ -155,7 +157,10 @@ mod tests {
         assert_eq!(batch.len(), 2);
         batch.unwind();
 
-        let parcels: Vec<_> = batch.iter().map(|(s, t)| (s, t.collect::<Vec<_>>())).collect();
+        let parcels: Vec<_> = batch
+            .iter()
+            .map(|(s, t)| (s, t.collect::<Vec<_>>()))
+            .collect();
         assert_eq!(parcels.len(), 1);
         let (stanza, targets) = &parcels[0];
         assert_eq!(targets, &["x@y", "z@y/w"]);

@@ -61,7 +61,13 @@ impl Queue {
         let octets = (self.end() - start) as u32;
         let Stanza { traits, id, .. } = *stanza;
         if self.counting || traits.has(Traits::STORABLE) || traits.has(Traits::JOURNALED) {
-            self.marks.push_back(Mark { start, octets, counted: self.counting, traits, id });
+            self.marks.push_back(Mark {
+                start,
+                octets,
+                counted: self.counting,
+                traits,
+                id,
+            });
         }
     }
 
@@ -106,12 +112,7 @@ impl Queue {
     /// The client has the next `stanzas`; `settled` gets each of them.
     ///
     /// The caller has checked the number against [`Queue::unacknowledged`].
-    pub fn acknowledged(
-        &mut self,
-        pool: &mut Pool,
-        stanzas: usize,
-        mut settled: impl FnMut(Mark),
-    ) {
+    pub fn acknowledged(&mut self, pool: &mut Pool, stanzas: usize, mut settled: impl FnMut(Mark)) {
         for mark in self.marks.drain(..stanzas.min(self.marks.len())) {
             settled(mark);
         }
@@ -149,7 +150,13 @@ impl Queue {
         self.octets.extend_from_slice(octets);
         self.sent = self.end();
         let octets = octets.len() as u32;
-        self.marks.push_back(Mark { start, octets, counted: true, traits, id });
+        self.marks.push_back(Mark {
+            start,
+            octets,
+            counted: true,
+            traits,
+            id,
+        });
     }
 
     /// Gives the buffer back for good.
@@ -160,10 +167,16 @@ impl Queue {
 
     /// Asserts the order of offsets.
     pub fn check(&self) {
-        assert!(self.base <= self.sent && self.sent <= self.end(), "sent lies inside the octets");
+        assert!(
+            self.base <= self.sent && self.sent <= self.end(),
+            "sent lies inside the octets"
+        );
         let mut last = self.base;
         for mark in &self.marks {
-            assert!(mark.start >= last && mark.end() <= self.end(), "marks are in order");
+            assert!(
+                mark.start >= last && mark.end() <= self.end(),
+                "marks are in order"
+            );
             last = mark.end();
         }
     }
@@ -180,7 +193,10 @@ impl Queue {
 
     /// Drops what neither the socket nor a mark needs.
     fn release(&mut self, pool: &mut Pool) {
-        let needed = self.marks.front().map_or(self.sent, |mark| mark.start.min(self.sent));
+        let needed = self
+            .marks
+            .front()
+            .map_or(self.sent, |mark| mark.start.min(self.sent));
         let free = (needed - self.base) as usize;
         if free == self.octets.len() {
             self.base = needed;
@@ -229,13 +245,18 @@ mod tests {
             queue.append(&mut pool, |out| out.extend_from_slice(b"<r/>"));
         }
         let due = queue.output().len();
-        queue.wrote(&mut pool, due, |_| panic!("counted stanzas wait for the client"));
+        queue.wrote(&mut pool, due, |_| {
+            panic!("counted stanzas wait for the client")
+        });
         assert_eq!(queue.unacknowledged(), 3);
         queue.acknowledged(&mut pool, 1, |_| ());
         queue.replay(&mut pool, b"<resumed/>");
         queue.check();
         let text = String::from_utf8(queue.output().to_vec()).unwrap();
-        assert!(text.starts_with("<resumed/><message") && !text.contains("<r/>"), "{text}");
+        assert!(
+            text.starts_with("<resumed/><message") && !text.contains("<r/>"),
+            "{text}"
+        );
         assert!(!text.contains("one") && text.contains("two") && text.contains("three"));
         queue.acknowledged(&mut pool, 2, |_| ());
         let due = queue.unsent_octets();

@@ -21,7 +21,11 @@ pub fn encode(session: &Session) -> Option<(StreamId, Vec<u8>)> {
     record.extend_from_slice(&session.flags.to_bits().to_be_bytes());
     record.push(session.priority as u8);
     put(&mut record, session.presence.as_deref().unwrap_or_default());
-    let directed = session.directed.as_deref().map(Vec::as_slice).unwrap_or_default();
+    let directed = session
+        .directed
+        .as_deref()
+        .map(Vec::as_slice)
+        .unwrap_or_default();
     number(&mut record, directed.len() as u32);
     for jid in directed {
         put(&mut record, jid.as_bytes());
@@ -58,8 +62,9 @@ pub fn decode(
     session.priority = reader.octet()? as i8;
     let presence = reader.octets()?;
     session.presence = session.is_available().then(|| presence.into());
-    let directed: Option<Vec<_>> =
-        (0..reader.number()?).map(|_| reader.text().map(Box::from)).collect();
+    let directed: Option<Vec<_>> = (0..reader.number()?)
+        .map(|_| reader.text().map(Box::from))
+        .collect();
     session.directed = directed.filter(|list| !list.is_empty()).map(Box::new);
     let mut management = Management::new(stream, reader.number()?);
     management.received = reader.number()?;
@@ -80,8 +85,13 @@ pub fn journaled(record: &[u8]) -> Vec<MessageId> {
     let mut pool = Pool::default();
     let account = AccountKey::from_bits(0);
     let session = decode(record, account, "", StreamId(0), &mut pool);
-    let Some(session) = session else { return Vec::new() };
-    let marks = session.queue.open().filter(|(mark, _)| mark.traits.has(Traits::JOURNALED));
+    let Some(session) = session else {
+        return Vec::new();
+    };
+    let marks = session
+        .queue
+        .open()
+        .filter(|(mark, _)| mark.traits.has(Traits::JOURNALED));
     marks.map(|(mark, _)| mark.id).collect()
 }
 
@@ -114,7 +124,9 @@ mod tests {
         let draft = Draft::new(Kind::Message, Type::Chat, "j@x/y", "romeo@example.net", b"")
             .with_content(b"<body>hi</body>".to_vec())
             .with_traits(Traits::STORABLE);
-        session.queue.push(pool, &draft.as_stanza(), "romeo@example.net");
+        session
+            .queue
+            .push(pool, &draft.as_stanza(), "romeo@example.net");
         session
     }
 
@@ -123,12 +135,28 @@ mod tests {
         let mut pool = Pool::default();
         let session = sample(&mut pool);
         let (stream, written) = encode(&session).unwrap();
-        let back = decode(&written, session.account, "romeo@example.net", stream, &mut pool);
+        let back = decode(
+            &written,
+            session.account,
+            "romeo@example.net",
+            stream,
+            &mut pool,
+        );
         let back = back.unwrap();
-        assert_eq!((&back.jid, back.priority, back.flags), (&session.jid, -3, session.flags));
-        assert_eq!((&back.presence, &back.directed), (&session.presence, &session.directed));
+        assert_eq!(
+            (&back.jid, back.priority, back.flags),
+            (&session.jid, -3, session.flags)
+        );
+        assert_eq!(
+            (&back.presence, &back.directed),
+            (&session.presence, &session.directed)
+        );
         let open = |session: &Session| -> Vec<(Traits, Vec<u8>)> {
-            session.queue.open().map(|(mark, octets)| (mark.traits, octets.to_vec())).collect()
+            session
+                .queue
+                .open()
+                .map(|(mark, octets)| (mark.traits, octets.to_vec()))
+                .collect()
         };
         assert_eq!(open(&back), open(&session));
         assert_eq!(encode(&back).unwrap().1, written);

@@ -122,7 +122,10 @@ impl Item {
             self.name.is_some(),
             self.request.is_some(),
         ];
-        let flags = flags.iter().rev().fold(0, |bits, flag| bits << 1 | u8::from(*flag));
+        let flags = flags
+            .iter()
+            .rev()
+            .fold(0, |bits, flag| bits << 1 | u8::from(*flag));
         put(record, self.jid.as_bytes());
         record.push(flags);
         if let Some(name) = &self.name {
@@ -141,7 +144,10 @@ impl Item {
         let mut item = Self::new(reader.text()?);
         let flags = reader.octet()?;
         let flag = |bit: u8| flags >> bit & 1 == 1;
-        item.subscription = Subscription { to: flag(0), from: flag(1) };
+        item.subscription = Subscription {
+            to: flag(0),
+            from: flag(1),
+        };
         (item.ask, item.approved, item.listed) = (flag(2), flag(3), flag(4));
         if flag(5) {
             item.name = Some(reader.text()?.into());
@@ -201,11 +207,17 @@ mod tests {
     use super::*;
 
     fn sample() -> Roster {
-        let mut roster = Roster { version: 7, items: Vec::new() };
+        let mut roster = Roster {
+            version: 7,
+            items: Vec::new(),
+        };
         let item = roster.entry("juliet@example.net");
         item.name = Some("Juliet".into());
         item.groups = vec!["Friends".into(), "Verona".into()];
-        item.subscription = Subscription { to: true, from: false };
+        item.subscription = Subscription {
+            to: true,
+            from: false,
+        };
         item.listed = true;
         let item = roster.entry("mercutio@example.net");
         item.request = Some(b"<status>hi</status>".as_slice().into());

@@ -163,7 +163,10 @@ impl Management {
 impl Session {
     /// A session just bound: not available, nothing sent.
     pub fn new(account: AccountKey, link: LinkKey, bare: &str, resource: &str) -> Self {
-        Self { link: Some(link), ..Self::detached(account, bare, resource) }
+        Self {
+            link: Some(link),
+            ..Self::detached(account, bare, resource)
+        }
     }
 
     /// A session without a link.
@@ -195,7 +198,9 @@ impl Session {
 
     /// Whether it outlives its link.
     pub fn is_resumable(&self) -> bool {
-        self.management.as_ref().is_some_and(|management| management.resume_seconds > 0)
+        self.management
+            .as_ref()
+            .is_some_and(|management| management.resume_seconds > 0)
     }
 }
 
@@ -208,7 +213,9 @@ mod tests {
     fn handled_stops_before_the_first_uncommitted_stanza() {
         let mut management = Management::new(StreamId(1), 60);
         management.received = 5;
-        management.pending.extend([(2, false), (4, false), (5, false)]);
+        management
+            .pending
+            .extend([(2, false), (4, false), (5, false)]);
         assert_eq!(management.handled(), 1);
         management.committed(4);
         assert_eq!(management.handled(), 1);
@@ -222,7 +229,9 @@ mod tests {
     fn handled_counts_over_the_end_of_its_numbers() {
         let mut management = Management::new(StreamId(1), 60);
         management.received = 1;
-        management.pending.extend([(u32::MAX, false), (0, false), (1, false)]);
+        management
+            .pending
+            .extend([(u32::MAX, false), (0, false), (1, false)]);
         assert_eq!(management.handled(), u32::MAX - 1);
         management.committed(u32::MAX);
         management.committed(0);

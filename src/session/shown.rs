@@ -19,16 +19,29 @@ pub struct Shown {
 impl Shown {
     /// The present presence; none when the session is not available.
     pub fn of(session: &Session) -> Option<Self> {
-        let kept = session.presence.as_deref().filter(|_| session.is_available())?;
+        let kept = session
+            .presence
+            .as_deref()
+            .filter(|_| session.is_available())?;
         let mut octets = Vec::with_capacity(kept.len() + session.jid.len() + 32);
-        write_head(&mut octets, Kind::Presence, Type::Available, &session.jid, b"");
+        write_head(
+            &mut octets,
+            Kind::Presence,
+            Type::Available,
+            &session.jid,
+            b"",
+        );
         if kept.is_empty() {
             octets.push(b'>');
         } else {
             octets.extend_from_slice(kept);
         }
         let head_end = start_tag_end(&octets);
-        Some(Self { from: session.jid.clone(), octets, head_end })
+        Some(Self {
+            from: session.jid.clone(),
+            octets,
+            head_end,
+        })
     }
 
     /// As a stanza to `to`.
@@ -70,16 +83,28 @@ pub fn head_from(stanza: &Stanza<'_>, from: &str) -> Vec<u8> {
 /// that the content needs.
 fn rest_of_head<'a>(stanza: &Stanza<'a>) -> &'a [u8] {
     let mut ours = Vec::with_capacity(stanza.head.len());
-    write_head(&mut ours, stanza.kind, stanza.class, stanza.from, stanza.reference);
+    write_head(
+        &mut ours,
+        stanza.kind,
+        stanza.class,
+        stanza.from,
+        stanza.reference,
+    );
     stanza.head.strip_prefix(&*ours).unwrap_or_default()
 }
 
 impl Account {
     /// The contacts that see this account's presence and are not blocked.
     pub fn watchers(&self) -> impl Iterator<Item = &str> + Clone {
-        let items = self.roster.as_deref().map(|roster| &*roster.items).unwrap_or_default();
+        let items = self
+            .roster
+            .as_deref()
+            .map(|roster| &*roster.items)
+            .unwrap_or_default();
         let seeing = items.iter().filter(|item| item.subscription.from);
-        seeing.map(|item| &*item.jid).filter(|jid| !self.blocks(jid))
+        seeing
+            .map(|item| &*item.jid)
+            .filter(|jid| !self.blocks(jid))
     }
 
     /// Whether `jid` (bare or full) may see this account's presence.
@@ -106,7 +131,9 @@ impl Ctx<'_> {
     /// Tells `to` that every available session of an account is gone.
     pub fn withdraw_presence(&mut self, account: AccountKey, to: &str) {
         for session in self.sessions_of(account) {
-            let Some(session) = self.session(session).filter(|session| session.is_available())
+            let Some(session) = self
+                .session(session)
+                .filter(|session| session.is_available())
             else {
                 continue;
             };
@@ -159,7 +186,10 @@ mod tests {
 
     fn written(session: &Session) -> String {
         let mut out = Vec::new();
-        Shown::of(session).unwrap().as_stanza("x@y").write("x@y", &mut out);
+        Shown::of(session)
+            .unwrap()
+            .as_stanza("x@y")
+            .write("x@y", &mut out);
         String::from_utf8(out).unwrap()
     }
 
@@ -177,13 +207,22 @@ mod tests {
         let kept = keep(&stanza(&head, b"", b""));
         assert!(kept.is_empty(), "the plainest presence takes no memory");
         session.presence = Some(kept);
-        assert_eq!(written(&session), "<presence from='a@b/c' to='x@y'></presence>");
+        assert_eq!(
+            written(&session),
+            "<presence from='a@b/c' to='x@y'></presence>"
+        );
     }
 
     #[test]
     fn a_head_gets_another_sender_and_keeps_the_rest() {
         let mut head = Vec::new();
-        write_head(&mut head, Kind::Presence, Type::Subscribe, "a@b/c", b" id='1'");
+        write_head(
+            &mut head,
+            Kind::Presence,
+            Type::Subscribe,
+            "a@b/c",
+            b" id='1'",
+        );
         head.extend_from_slice(b" xml:lang='de'");
         let mut stanza = stanza(&head, b" id='1'", b"");
         stanza.class = Type::Subscribe;

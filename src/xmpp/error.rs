@@ -83,9 +83,7 @@ impl StreamError {
             Self::ResourceConstraint => "resource-constraint",
             Self::RestrictedXml => "restricted-xml",
             Self::SystemShutdown => "system-shutdown",
-            Self::UndefinedCondition(_) | Self::HandledCountTooHigh { .. } => {
-                "undefined-condition"
-            }
+            Self::UndefinedCondition(_) | Self::HandledCountTooHigh { .. } => "undefined-condition",
             Self::UnsupportedEncoding => "unsupported-encoding",
             Self::UnsupportedFeature => "unsupported-feature",
             Self::UnsupportedStanzaType => "unsupported-stanza-type",

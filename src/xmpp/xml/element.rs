@@ -46,7 +46,13 @@ impl Tree {
     /// `jabber:client`.
     pub fn parse(element: &[u8]) -> Self {
         let prefixes = vec![("stream", ns::STREAMS)];
-        Self::read(element, &Context { default: ns::CLIENT, prefixes })
+        Self::read(
+            element,
+            &Context {
+                default: ns::CLIENT,
+                prefixes,
+            },
+        )
     }
 
     /// The one element directly below; `None` when there is none or several.
