@@ -3,6 +3,8 @@
 //! An idle bound link is one slot here: no parser, no buffer. Unread octets and the scanner that
 //! is in the middle of them are there only while an element is incomplete or reading is paused.
 
+use std::net::IpAddr;
+
 use crate::base::slab::Mirror;
 use crate::base::time::Moment;
 use crate::session::effects::{LinkKey, LinkTag};
@@ -18,6 +20,8 @@ pub struct Link {
     pub unread: Option<Box<Unread>>,
     /// When octets last came.
     pub heard: Moment,
+    /// When what it sent is paid for, at `limits.read_octets_per_second`.
+    pub free_at: Moment,
     pub reading: Reading,
 }
 
@@ -29,6 +33,8 @@ pub enum Reading {
     Waiting,
     /// Until the peer took what it is owed.
     Paused,
+    /// Until what it sent is paid for.
+    Shaped,
     /// Nothing more is read: the link is about to close or to change hands.
     Off,
     /// TLS begins: whatever was sent in clear behind the request ends the link (SECURITY class 13).
@@ -62,6 +68,8 @@ pub struct Login {
     pub authenticated: bool,
     /// When the link was opened.
     pub opened: Moment,
+    /// Where it came from.
+    pub peer: IpAddr,
 }
 
 /// What a link takes along when it moves to its home shard. Opaque outside the engine.
@@ -76,19 +84,21 @@ pub type Links = Mirror<LinkTag, Link>;
 
 impl Link {
     /// A link just accepted.
-    pub fn new(negotiation: Negotiation, now: Moment) -> Self {
+    pub fn new(negotiation: Negotiation, peer: IpAddr, now: Moment) -> Self {
         let login = Login {
             negotiation,
             queue: Queue::default(),
             head: None,
             authenticated: false,
             opened: now,
+            peer,
         };
         Self {
             stream: Stream::Login(Box::new(login)),
             scope: StreamScope::closed(),
             unread: None,
             heard: now,
+            free_at: now,
             reading: Reading::On,
         }
     }

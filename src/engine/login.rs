@@ -15,7 +15,7 @@ use crate::session::ctx::{Core, Ctx, Due, Waiter};
 use crate::session::effects::{Effects, LinkEffect, LinkKey};
 use crate::session::queue::Queue;
 use crate::session::session::Flags;
-use crate::store::{Head, Op, Reply, StreamId};
+use crate::store::{Head, Op, Refusal, Reply, StreamId};
 use crate::stream::c2s::{Caps, Negotiation, Offer, Step, Tls};
 use crate::stream::resume;
 use crate::stream::sasl::{self, Bindings, Keys, Lookup};
@@ -69,7 +69,9 @@ pub fn opened(shard: &mut Shard, key: LinkKey, origin: Origin, now: Now, fx: &mu
         super::Entry::Clear => Negotiation::clear(),
         super::Entry::DirectTls => Negotiation::direct_tls(),
     };
-    shard.links.place(key, Link::new(negotiation, now.mono));
+    shard
+        .links
+        .place(key, Link::new(negotiation, origin.peer.ip(), now.mono));
     let at = now.mono.after(shard.core.policy.limits.login_timeout);
     shard.core.wheel.set(at, Due::Link(key));
 }
@@ -87,8 +89,8 @@ pub fn adopted(
         unread,
         scope,
     } = *released;
-    let opened = login.opened;
-    let mut link = Link::new(Negotiation::clear(), now.mono);
+    let (opened, peer) = (login.opened, login.peer);
+    let mut link = Link::new(Negotiation::clear(), peer, now.mono);
     link.stream = Stream::Login(login);
     link.scope = scope;
     shard.links.place(key, link);
@@ -242,7 +244,10 @@ fn proceed(
         Step::Continue => {}
         Step::Failed(condition) => {
             let claimed = login.negotiation.claimed();
-            let account = claimed.map_or("", BareJid::as_str).into();
+            let account: Box<str> = claimed.map_or("", BareJid::as_str).into();
+            if condition == sasl::Condition::NotAuthorized {
+                shard.backoff.failed(login.peer, &account, now.mono);
+            }
             fx.events.push(Event::LoginFailed {
                 account,
                 condition: condition.as_str(),
@@ -254,7 +259,11 @@ fn proceed(
             fx.link(key, LinkEffect::StartTls);
         }
         Step::LoadKeys(account) => {
+            let peer = login.peer;
             wait(shard, key, fx);
+            if shard.backoff.must_wait(peer, account.as_str(), now.mono) {
+                return keys(shard, key, Reply::Refused(Refusal::Failed), now, fx);
+            }
             let mut ctx = Ctx {
                 core: &mut shard.core,
                 fx,
@@ -302,6 +311,7 @@ fn authenticated(shard: &mut Shard, key: LinkKey, account: &BareJid, now: Now, f
     link.scope = StreamScope::closed();
     if let Some(login) = link.login() {
         login.authenticated = true;
+        shard.backoff.succeeded(login.peer, account.as_str());
     }
     let home = shard.core.home(account.as_str());
     if home == shard.core.shard {

@@ -1,5 +1,6 @@
 //! The shard: `Shard::handle(input, now, &mut effects)` is the server.
 
+pub mod backoff;
 pub mod deliver;
 pub mod dispatch;
 pub mod inbound;

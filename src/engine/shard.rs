@@ -1,7 +1,9 @@
 //! The engine of one core: takes an input, appends effects, owns everything in between.
 
 use std::collections::{HashMap, HashSet};
+use std::time::Duration;
 
+use super::backoff::Backoff;
 use super::inbound::{self, Scratch};
 use super::input::{Command, Input};
 use super::lifecycle::{self, Farewell};
@@ -42,12 +44,15 @@ pub struct Shard {
     scratch: Scratch,
     due: Vec<Due>,
     pub(super) stopping: bool,
+    pub(super) backoff: Backoff,
     /// What the journal knows of sessions that a crash ended.
     pub(super) lost: HashMap<StreamId, u32>,
     /// Messages that a revived session holds: recovery leaves them to it.
     revived: HashSet<MessageId>,
 }
 
+/// How far a shaped link may be ahead of its rate.
+const BURST: Duration = Duration::from_secs(1);
 /// Scanners kept for reuse.
 const SCANNERS_KEPT: usize = 64;
 /// Inbound stanzas of one session that may wait for the journal before it is not read.
@@ -57,6 +62,7 @@ impl Shard {
     /// An empty shard.
     pub fn new(setup: Setup) -> Self {
         let mut core = Core::new(setup);
+        let backoff_seed = core.random() as u64;
         core.caps_ver = disco::caps_ver(&core.policy);
         Self {
             core,
@@ -65,6 +71,7 @@ impl Shard {
             scratch: Scratch::default(),
             due: Vec::new(),
             stopping: false,
+            backoff: Backoff::new(backoff_seed),
             lost: HashMap::new(),
             revived: HashSet::new(),
         }
@@ -240,6 +247,10 @@ impl Shard {
         if link.reading == Reading::Off && !matches!(link.stream, Stream::Login(_)) {
             return;
         }
+        self.shape(key, bytes.len(), now, fx);
+        let Some(link) = self.links.get_mut(key) else {
+            return;
+        };
         match link.unread.take() {
             Some(mut unread) => {
                 unread.octets.extend_from_slice(bytes);
@@ -256,6 +267,42 @@ impl Shard {
                     self.give_scanner(scanner);
                 }
             }
+        }
+    }
+
+    /// A link that sends faster than it may is not read for a while (TCP does the rest).
+    fn shape(&mut self, key: LinkKey, octets: usize, now: Now, fx: &mut Effects) {
+        let rate = self.core.policy.limits.read_octets_per_second as u64;
+        if rate == 0 {
+            return;
+        }
+        let Some(link) = self.links.get_mut(key) else {
+            return;
+        };
+        let cost = octets as u64 * 1_000 / rate;
+        link.free_at = Moment(link.free_at.max(now.mono).0 + cost);
+        if link.free_at > now.mono.after(BURST) && link.reading == Reading::On {
+            link.reading = Reading::Shaped;
+            fx.link(key, LinkEffect::Pause);
+            self.core.wheel.set(link.free_at, Due::Shaped(key));
+        }
+    }
+
+    /// A shaped link has paid for what it sent.
+    fn read_again(&mut self, key: LinkKey, now: Now, fx: &mut Effects) {
+        let Some(link) = self.links.get_mut(key) else {
+            return;
+        };
+        if link.free_at > now.mono {
+            return self.core.wheel.set(link.free_at, Due::Shaped(key));
+        }
+        if link.reading != Reading::Shaped {
+            return;
+        }
+        link.reading = Reading::On;
+        fx.link(key, LinkEffect::Resume);
+        if let Some(unread) = link.unread.take() {
+            self.resume_scan(key, unread, now, fx);
         }
     }
 
@@ -580,6 +627,7 @@ impl Shard {
         };
         match due {
             Due::Link(key) => login::link_due(self, key, now, fx),
+            Due::Shaped(key) => self.read_again(key, now, fx),
             Due::Session(session) => lifecycle::resumption_over(&mut ctx, session),
             Due::Ask(session) => management::ask(&mut ctx, session),
             Due::Account(account) => lifecycle::evict(&mut ctx, account),

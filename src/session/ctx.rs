@@ -66,6 +66,8 @@ pub struct Core {
 pub enum Due {
     /// The login or the silence of a link.
     Link(LinkKey),
+    /// A link that sent too fast may be read again.
+    Shaped(LinkKey),
     /// The resumption time of a session.
     Session(SessionKey),
     /// Whether a session must be asked for an acknowledgement.
