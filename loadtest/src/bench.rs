@@ -49,6 +49,7 @@ pub struct Reading {
     pub at: Instant,
     pub server: Option<Usage>,
     pub own_cpu_seconds: f64,
+    pub machine_cpu_seconds: f64,
 }
 
 /// CPU of both ends over a time.
@@ -56,6 +57,8 @@ pub struct Span {
     pub seconds: f64,
     pub server: Option<Used>,
     pub own_cpu_seconds: f64,
+    /// What other programs used, while they should have been silent; none if it cannot be told.
+    pub other_cpu_seconds: Option<f64>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -68,6 +71,8 @@ pub enum Wait {
 pub const REGISTER: &str = "register";
 pub const LOGIN: &str = "login";
 const TICK: Duration = Duration::from_millis(20);
+/// Cores that others may use before the report says so.
+const OTHERS_NOTED: f64 = 0.2;
 /// So many failures without a single success end a run.
 const HOPELESS: u64 = 200;
 
@@ -192,7 +197,8 @@ impl Bench {
 
     /// Waits until `done`, a signal, the end of the time, or until it is hopeless.
     pub fn wait(&mut self, board: &Board, what: &str, done: impl Fn(&Board) -> bool) -> Wait {
-        let mut messages = (0, Instant::now());
+        let done_so_far = board.total(|row| &row.ready) + board.total(|row| &row.received);
+        let mut messages = (done_so_far, Instant::now());
         let mut last = (0, Instant::now());
         loop {
             if done(board) {
@@ -251,19 +257,32 @@ impl Bench {
             at: Instant::now(),
             server: self.server.and_then(Usage::of),
             own_cpu_seconds: process::own_cpu_seconds(),
+            machine_cpu_seconds: process::machine_cpu_seconds(),
         }
     }
 
-    pub fn span(&self, from: &Reading, to: &Reading) -> Span {
+    /// What was used between two readings. Notes it if others used the machine too: they make
+    /// caches cold, and everything dearer.
+    pub fn span(&mut self, from: &Reading, to: &Reading) -> Span {
         let server = from
             .server
             .as_ref()
             .zip(to.server.as_ref())
             .map(|(a, b)| b.since(a));
+        let seconds = (to.at - from.at).as_secs_f64();
+        let own_cpu_seconds = to.own_cpu_seconds - from.own_cpu_seconds;
+        let machine = to.machine_cpu_seconds - from.machine_cpu_seconds;
+        let other_cpu_seconds =
+            server.map(|server| (machine - own_cpu_seconds - server.cpu_seconds).max(0.0));
+        if other_cpu_seconds.is_some_and(|other| other > seconds * OTHERS_NOTED) {
+            let note = "other programs were busy on this machine: CPU figures are too high";
+            self.note(note.to_owned());
+        }
         Span {
-            seconds: (to.at - from.at).as_secs_f64(),
+            seconds,
             server,
-            own_cpu_seconds: to.own_cpu_seconds - from.own_cpu_seconds,
+            own_cpu_seconds,
+            other_cpu_seconds,
         }
     }
 

@@ -24,6 +24,8 @@ pub struct Talks {
     /// By the place in this thread's list of sessions; the peer of `n` is `n ^ 1`.
     started: bool,
     body: memmem::Finder<'static>,
+    kind: memmem::Finder<'static>,
+    pub close: memmem::Finder<'static>,
     pub latency: Histogram<u64>,
     pub sent: u64,
     pub received: u64,
@@ -61,6 +63,8 @@ impl Talks {
             talks,
             started: false,
             body: memmem::Finder::new(b"<body"),
+            kind: memmem::Finder::new(b" type="),
+            close: memmem::Finder::new(b"</message>"),
             latency: latency_histogram(),
             sent: 0,
             received: 0,
@@ -134,7 +138,8 @@ impl Talks {
         board: &Board,
     ) -> Turn {
         let head = &message[..memchr(b'>', message).unwrap_or(message.len())];
-        if scan::attribute(head, "type") == Some(b"error") {
+        let kind = self.kind.find(head).and_then(|at| head.get(at + 7..));
+        if kind.is_some_and(|kind| kind.starts_with(b"error")) {
             let kind = format!("message refused: {}", scan::condition(message));
             board.error(&kind, || example(message));
             return Turn::Nobody;

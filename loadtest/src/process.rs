@@ -80,6 +80,23 @@ pub fn own_cpu_seconds() -> f64 {
     time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }
 
+/// CPU time that the whole machine has used, in seconds; to the tick.
+pub fn machine_cpu_seconds() -> f64 {
+    let stat = fs::read_to_string("/proc/stat").unwrap_or_default();
+    let line = stat.lines().next().unwrap_or_default();
+    let times: Vec<f64> = line
+        .split_whitespace()
+        .skip(1)
+        .filter_map(|n| n.parse().ok())
+        .collect();
+    // user, nice, system, (idle, iowait,) irq, softirq; what a host takes away is no work.
+    let busy = times
+        .iter()
+        .enumerate()
+        .filter(|(place, _)| matches!(place, 0..=2 | 5 | 6));
+    busy.map(|(_, ticks)| ticks).sum::<f64>() / rustix::param::clock_ticks_per_second() as f64
+}
+
 /// Memory of a process, in bytes.
 #[derive(Clone, Copy, Default)]
 pub struct Memory {

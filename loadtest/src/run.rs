@@ -171,6 +171,7 @@ fn log_in_and_out(bench: &mut Bench, logins: usize) -> Figures {
                 "",
             );
         }
+        others(&mut figures, &span);
         figures.per(
             "generator CPU per login",
             span.own_cpu_seconds * 1e6,
@@ -184,7 +185,7 @@ fn log_in_and_out(bench: &mut Bench, logins: usize) -> Figures {
 }
 
 fn note_derivations(bench: &mut Bench, sum: &Sum) {
-    if sum.derivations > 100 {
+    if sum.derivations > bench.plan.threads as u64 {
         bench.note(format!(
             "the server salts each account by itself: PBKDF2 ran {} times in the generator",
             sum.derivations
@@ -314,6 +315,12 @@ fn latencies(
     }
 }
 
+fn others(figures: &mut Figures, span: &Span) {
+    if let Some(other) = span.other_cpu_seconds {
+        figures.add("CPU of other programs", other / span.seconds * 100.0, "%");
+    }
+}
+
 fn chat_figures(figures: &mut Figures, span: &Span, messages: f64) {
     figures.add("messages", messages, "");
     figures.add("messages per second", messages / span.seconds, "");
@@ -334,6 +341,7 @@ fn chat_figures(figures: &mut Figures, span: &Span, messages: f64) {
             "",
         );
     }
+    others(figures, span);
     figures.per(
         "generator CPU per message",
         span.own_cpu_seconds * 1e6,

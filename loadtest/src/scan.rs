@@ -149,13 +149,13 @@ pub fn blank(bytes: &[u8]) -> usize {
 }
 
 /// The length of the message at the start; ours contain no other message.
-pub fn message_length(bytes: &[u8]) -> Option<usize> {
+pub fn message_length(bytes: &[u8], close: &memmem::Finder<'_>) -> Option<usize> {
     let head = memchr(b'>', bytes)?;
     if bytes[head - 1] == b'/' {
         return Some(head + 1);
     }
-    let end = memmem::find(&bytes[head..], b"</message>")?;
-    Some(head + end + b"</message>".len())
+    let end = close.find(&bytes[head..])?;
+    Some(head + end + close.needle().len())
 }
 
 /// Where the text of `<body>` begins.

@@ -404,8 +404,10 @@ impl<'a> Worker<'a> {
         loop {
             used += scan::blank(&bytes[used..]);
             let rest = &bytes[used..];
-            if self.talks.is_some() && rest.starts_with(b"<message") {
-                let Some(length) = scan::message_length(rest) else {
+            if let Some(talks) = &self.talks
+                && rest.starts_with(b"<message")
+            {
+                let Some(length) = scan::message_length(rest, &talks.close) else {
                     break;
                 };
                 used += length;
