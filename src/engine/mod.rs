@@ -14,7 +14,7 @@ pub mod serve;
 pub mod shard;
 pub mod shutdown;
 
-pub use crate::session::ctx::Setup;
+pub use crate::session::ctx::{Revival, Setup, home};
 pub use crate::session::effects::{Effects, LinkEffect, LinkKey, LinkTag};
 pub use crate::session::parcel::Batch;
 pub use crate::session::policy::Policy;

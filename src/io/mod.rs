@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::{Receiver, Sender, bounded};
 use mio::Poll;
 
-use crate::engine::{Command, Policy, Report, Setup};
+use crate::engine::{self, Command, Policy, Report, Setup};
 use crate::store::{MessageId, Ops, Replies, ShardId};
 
 mod bell;
@@ -204,6 +204,25 @@ impl Reactors {
                 inlet.post(Post::Replies(replies));
             }
         })
+    }
+
+    /// The shard that owns a bare JID.
+    pub fn home(&self, bare: &str) -> ShardId {
+        engine::home(&self.hash_key, self.seats.len() as u16, bare)
+    }
+
+    /// Gives a command to one shard; it is carried out before anybody is accepted.
+    pub fn command(&self, shard: ShardId, command: Command) {
+        if let Some(inlet) = self.shared.inlets.get(usize::from(shard)) {
+            inlet.post(Post::Command(command));
+        }
+    }
+
+    /// Gives a command to every shard, as [`Reactors::command`].
+    pub fn broadcast(&self, command: impl Fn() -> Command) {
+        for shard in 0..self.seats.len() {
+            self.command(shard as ShardId, command());
+        }
     }
 
     /// Runs one thread per shard.

@@ -202,6 +202,13 @@ impl DerefMut for Ctx<'_> {
     }
 }
 
+/// The shard that owns a bare JID, where there are `shards` of them.
+pub fn home(hash_key: &[u8; 16], shards: u16, bare: &str) -> ShardId {
+    let mut hasher = SipHasher13::new_with_key(hash_key);
+    hasher.write(bare.as_bytes());
+    ((u128::from(hasher.finish()) * u128::from(shards)) >> 64) as ShardId
+}
+
 /// What a [`Core`] is made of.
 pub struct Setup {
     pub shard: ShardId,
@@ -245,9 +252,7 @@ impl Core {
 
     /// The shard that owns a bare JID: a keyed hash, not a table.
     pub fn home(&self, bare: &str) -> ShardId {
-        let mut hasher = SipHasher13::new_with_key(&self.hash_key);
-        hasher.write(bare.as_bytes());
-        ((u128::from(hasher.finish()) * u128::from(self.shards)) >> 64) as ShardId
+        home(&self.hash_key, self.shards, bare)
     }
 
     /// Whether this shard owns a bare JID.
