@@ -54,4 +54,25 @@ impl Event {
             Self::Panicked { .. } => "panicked",
         }
     }
+
+    /// What the log shows beside the name, in this order.
+    pub fn fields(&self) -> Vec<(&'static str, String)> {
+        match self {
+            Self::SessionBound { account } => vec![("account", account.to_string())],
+            Self::SessionEnded {
+                account,
+                unacknowledged,
+            } => vec![
+                ("account", account.to_string()),
+                ("unacknowledged", unacknowledged.to_string()),
+            ],
+            Self::LoginFailed { account, condition } => vec![
+                ("account", account.to_string()),
+                ("condition", (*condition).to_owned()),
+            ],
+            Self::StreamError { condition } => vec![("condition", (*condition).to_owned())],
+            Self::StorageRefused { full } => vec![("full", full.to_string())],
+            Self::Panicked { input } => vec![("input", (*input).to_owned())],
+        }
+    }
 }
