@@ -5,9 +5,11 @@ use std::path::PathBuf;
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
+use super::admin::{Answer, Request};
 use super::config::{self, Loaded, Wanted};
 use super::exit::{Exit, Failure};
-use super::{reference, show};
+use super::status::Status;
+use super::{boot, check, door, reference, show, user};
 
 /// encke, an XMPP server that never loses what was acknowledged.
 ///
@@ -47,16 +49,6 @@ enum Command {
     Config(ConfigCommand),
     /// Show how the running server is doing
     Status,
-    /// Write everything that is kept into one file
-    Backup {
-        /// The file to write; it must not exist
-        file: PathBuf,
-    },
-    /// Replace everything that is kept by a backup
-    Restore {
-        /// A file that `backup` wrote
-        file: PathBuf,
-    },
 }
 
 /// Work on accounts.
@@ -146,8 +138,52 @@ fn dispatch(cli: &Cli) -> Result<Exit, Failure> {
         Command::Config(ConfigCommand::Sample) => print(&reference::sample()),
         Command::Config(ConfigCommand::Reference) => print(&reference::reference()),
         Command::Config(ConfigCommand::Show) => print(&show::render(&load(cli)?, form)),
-        _ => Err(Failure::plain("this command is not there yet")),
+        Command::User(command) => {
+            let told = user::run(command, &load(cli)?.config, form)?;
+            print(&told.text).map(|_| told.exit)
+        }
+        Command::Check => check_all(cli, form),
+        Command::Status => show_status(cli, form),
+        Command::Serve => boot::serve(load(cli)?),
     }
+}
+
+fn check_all(cli: &Cli, form: Form) -> Result<Exit, Failure> {
+    let findings = match config::load(&cli.wanted(), std::env::vars_os()) {
+        Ok(loaded) => check::check(&loaded, status_of(&loaded)?.as_ref()),
+        Err(faults) => check::refused(&faults),
+    };
+    print(&findings.render(form)).map(|_| findings.exit())
+}
+
+fn show_status(cli: &Cli, form: Form) -> Result<Exit, Failure> {
+    let loaded = load(cli)?;
+    let Some(status) = status_of(&loaded)? else {
+        let dir = loaded.config.data_dir.display();
+        return Err(Failure::new(
+            Exit::NotRunning,
+            format!("no server is running in {dir}"),
+        ));
+    };
+    match form {
+        Form::People => print(&status.for_people()),
+        Form::Json => print(&format!("{:#}\n", serde_json::json!(status))),
+    }
+}
+
+/// What the server of this data directory says about itself; `None` when there is none.
+fn status_of(loaded: &Loaded) -> Result<Option<Status>, Failure> {
+    let Some(mut line) = door::running(&loaded.config)? else {
+        return Ok(None);
+    };
+    let mut found = None;
+    line.ask(&Request::Status, &mut |answer| {
+        if let Answer::Status { status } = answer {
+            found = Some(*status);
+        }
+        Ok(())
+    })?;
+    Ok(found)
 }
 
 fn load(cli: &Cli) -> Result<Loaded, Failure> {

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -323,6 +324,8 @@ impl Reader {
             ("domain", Value::Text("localhost".into())),
             ("listen.c2s", loopback(5222)),
             ("listen.c2s_tls", loopback(5223)),
+            // The newcomer reads the banner, not the log.
+            ("log.level", Value::Text("warn".into())),
         ];
         for (name, value) in presets {
             let index = index(name);
@@ -369,6 +372,9 @@ impl Reader {
                 format!("{name} is smaller than limits.stanza_octets_max"),
             ));
         }
+        if self.loaded.mode == Mode::Standalone {
+            found.extend(not_loopback(config));
+        }
         for (name, text) in found {
             let place = self.loaded.place(&self.loaded.sources[index(name)]);
             self.fault(place, text);
@@ -384,6 +390,12 @@ impl Loaded {
     /// Where the value of a row came from.
     pub fn source(&self, row: &Row) -> &Source {
         &self.sources[index(row.name)]
+    }
+
+    /// The data directory, where the command line has named it.
+    pub fn data_dir_of_command_line(&self) -> Option<PathBuf> {
+        let named = self.sources[index("data_dir")] == Source::CommandLine;
+        named.then(|| self.config.data_dir.clone())
     }
 
     /// Where to look for a value, as messages begin with it.
@@ -452,6 +464,22 @@ impl File<'_> {
             (value, _) => value,
         }
     }
+}
+
+/// The passwords of the demo accounts are known to everybody.
+fn not_loopback(config: &Config) -> Option<(&'static str, String)> {
+    let tables = [
+        ("listen.c2s", &config.listen_c2s),
+        ("listen.c2s_tls", &config.listen_c2s_tls),
+    ];
+    let lists = tables
+        .into_iter()
+        .flat_map(|(name, list)| list.iter().map(move |a| (name, a)));
+    let addresses = lists.filter_map(|(name, text)| Some((name, text.parse::<SocketAddr>().ok()?)));
+    let mut foreign = addresses.filter(|(_, address)| !address.ip().is_loopback());
+    let (name, address) = foreign.next()?;
+    let text = format!("{name}: standalone mode is for loopback, not {address}; set a domain");
+    Some((name, text))
 }
 
 fn index(name: &str) -> usize {

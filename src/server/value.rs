@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 
 use toml::de::DeValue;
 
+use crate::xmpp::jid::BareJid;
+
 /// What one option is set to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Value {
@@ -264,16 +266,16 @@ fn choice(word: &str, words: &[&str]) -> Result<Value, String> {
 }
 
 fn domain(text: &str) -> Result<String, String> {
-    match jid::BareJid::new(text) {
-        Ok(jid) if jid.node().is_none() => Ok(jid.domain().as_str().into()),
+    match BareJid::parse(text) {
+        Ok(jid) if jid.local().is_none() => Ok(jid.domain().into()),
         Ok(_) => Err(format!("{text:?} has a localpart; give the domain alone")),
         Err(e) => Err(format!("{text:?} is no domain: {e}")),
     }
 }
 
 fn bare_jid(text: &str) -> Result<String, String> {
-    match jid::BareJid::new(text) {
-        Ok(jid) if jid.node().is_some() => Ok(jid.to_string()),
+    match BareJid::parse(text) {
+        Ok(jid) if jid.local().is_some() => Ok(jid.to_string()),
         Ok(_) => Err(format!("{text:?} has no localpart; give name@domain")),
         Err(e) => Err(format!("{text:?} is no bare JID: {e}; give name@domain")),
     }

@@ -1,0 +1,112 @@
+//! The running reactors, as the administrator's counter sees them.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::log::Log;
+use super::plan::Plan;
+use super::status::{Listeners, ShardStatus, Status, StorageStatus, memory_octets};
+use crate::engine::Command;
+use crate::io::{Handle, ShardReport};
+use crate::store::worker::Storage;
+
+/// What `status` and `user` need of a running server. Clones see the same server.
+#[derive(Clone)]
+pub struct Live {
+    /// Gone when the server stops.
+    reactors: Arc<Mutex<Option<Handle>>>,
+    log: Log,
+    began: Instant,
+    plan: Plan,
+    listeners: Listeners,
+}
+
+/// How long a shard may take to say how it is.
+const REPORT_TIMEOUT: Duration = Duration::from_secs(2);
+
+impl Live {
+    /// A server that has just begun.
+    pub fn new(reactors: Handle, log: Log, plan: Plan, listeners: Listeners) -> Self {
+        let reactors = Arc::new(Mutex::new(Some(reactors)));
+        Self {
+            reactors,
+            log,
+            began: Instant::now(),
+            plan,
+            listeners,
+        }
+    }
+
+    /// Where it listens.
+    pub fn listeners(&self) -> &Listeners {
+        &self.listeners
+    }
+
+    /// Gives every shard a command.
+    pub fn broadcast(&self, command: impl Fn() -> Command) {
+        self.with(|reactors| reactors.broadcast(command));
+    }
+
+    /// Ends all sessions of an account. Its home shard knows them; the others do nothing.
+    pub fn kick(&self, jid: &str, condition: &'static str) {
+        self.broadcast(|| Command::Kick {
+            account: jid.into(),
+            condition,
+        });
+    }
+
+    /// Takes the reactors away, to end them.
+    pub fn take(&self) -> Option<Handle> {
+        self.reactors
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+    }
+
+    /// How everything is. Waits for every shard to answer, within bounds.
+    pub fn status(&self, storage: &Storage) -> Status {
+        let depth = storage.depth();
+        let reports = self
+            .with(|reactors| reactors.report(REPORT_TIMEOUT))
+            .unwrap_or_default();
+        Status {
+            version: env!("CARGO_PKG_VERSION").into(),
+            pid: std::process::id(),
+            uptime_seconds: self.began.elapsed().as_secs(),
+            listeners: self.listeners.clone(),
+            links_max: self.plan.links_max,
+            private_descriptors: self.plan.private_descriptors,
+            memory_octets: memory_octets(),
+            shards: reports.iter().map(shard_status).collect(),
+            storage: StorageStatus {
+                requests: depth.ops,
+                octets: depth.octets,
+                passwords: depth.hashes,
+            },
+            log_lines_dropped: self.log.dropped(),
+        }
+    }
+
+    /// Does something with the reactors while there are some. Whoever stops them waits meanwhile.
+    fn with<T>(&self, act: impl FnOnce(&Handle) -> T) -> Option<T> {
+        let reactors = self.reactors.lock().unwrap_or_else(PoisonError::into_inner);
+        reactors.as_ref().map(act)
+    }
+}
+
+fn shard_status(report: &ShardReport) -> ShardStatus {
+    ShardStatus {
+        shard: report.shard,
+        links: report.links,
+        sessions: report.engine.sessions,
+        sessions_detached: report.engine.sessions_detached,
+        accounts: report.engine.accounts,
+        mail: report.mail_posts,
+        mail_octets: report.mail_octets,
+        waiting_for_storage: report.engine.waiting_for_storage,
+        messages_received: report.engine.messages_received,
+        messages_delivered: report.engine.messages_delivered,
+        messages_stored: report.engine.messages_stored,
+        panics: report.engine.panics,
+    }
+}

@@ -1,0 +1,175 @@
+//! `encke status`: how the running server is doing.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// What a running server says about itself.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+pub struct Status {
+    pub version: String,
+    pub pid: u32,
+    pub uptime_seconds: u64,
+    pub listeners: Listeners,
+    pub links_max: usize,
+    pub private_descriptors: bool,
+    /// Resident memory of the process.
+    pub memory_octets: u64,
+    pub shards: Vec<ShardStatus>,
+    pub storage: StorageStatus,
+    pub log_lines_dropped: u64,
+}
+
+/// The addresses that are listened on, with the ports that the system gave.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+pub struct Listeners {
+    pub c2s: Vec<String>,
+    pub c2s_tls: Vec<String>,
+}
+
+/// One shard.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+pub struct ShardStatus {
+    pub shard: u16,
+    pub links: usize,
+    pub sessions: usize,
+    pub sessions_detached: usize,
+    pub accounts: usize,
+    /// What waits in its mailbox.
+    pub mail: usize,
+    pub mail_octets: usize,
+    pub waiting_for_storage: usize,
+    pub messages_received: u64,
+    pub messages_delivered: u64,
+    pub messages_stored: u64,
+    pub panics: u64,
+}
+
+/// What waits in storage.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+pub struct StorageStatus {
+    pub requests: usize,
+    pub octets: usize,
+    pub passwords: usize,
+}
+
+impl Status {
+    /// A table for eyes.
+    pub fn for_people(&self) -> String {
+        let mut out = String::new();
+        let sum = |count: fn(&ShardStatus) -> u64| self.shards.iter().map(count).sum::<u64>();
+        let rows = [
+            ("version", self.version.clone()),
+            ("process", self.pid.to_string()),
+            ("up for", span(self.uptime_seconds)),
+            ("listening", listed(&self.listeners.c2s)),
+            ("with TLS", listed(&self.listeners.c2s_tls)),
+            ("memory", format!("{} MB", self.memory_octets / 1_000_000)),
+            (
+                "links",
+                format!("{} of {}", sum(|s| s.links as u64), self.links_max),
+            ),
+            (
+                "sessions",
+                format!(
+                    "{}, {} of them wait for their client",
+                    sum(|s| s.sessions as u64),
+                    sum(|s| s.sessions_detached as u64)
+                ),
+            ),
+            (
+                "messages",
+                format!(
+                    "{} received, {} delivered, {} stored",
+                    sum(|s| s.messages_received),
+                    sum(|s| s.messages_delivered),
+                    sum(|s| s.messages_stored)
+                ),
+            ),
+            (
+                "storage",
+                format!(
+                    "{} requests and {} passwords wait",
+                    self.storage.requests, self.storage.passwords
+                ),
+            ),
+        ];
+        for (name, value) in rows {
+            let _ = writeln!(out, "{name:<10} {value}");
+        }
+        if self.log_lines_dropped > 0 {
+            let _ = writeln!(
+                out,
+                "{:<10} {} lines dropped",
+                "log", self.log_lines_dropped
+            );
+        }
+        out.push('\n');
+        out.push_str(&self.table());
+        out
+    }
+
+    fn table(&self) -> String {
+        let mut out = format!(
+            "{:>5} {:>8} {:>8} {:>8} {:>8} {:>6} {:>8} {:>10} {:>10} {:>8} {:>6}\n",
+            "shard",
+            "links",
+            "sessions",
+            "detached",
+            "accounts",
+            "mail",
+            "storage",
+            "received",
+            "delivered",
+            "stored",
+            "panics"
+        );
+        for shard in &self.shards {
+            let _ = writeln!(
+                out,
+                "{:>5} {:>8} {:>8} {:>8} {:>8} {:>6} {:>8} {:>10} {:>10} {:>8} {:>6}",
+                shard.shard,
+                shard.links,
+                shard.sessions,
+                shard.sessions_detached,
+                shard.accounts,
+                shard.mail,
+                shard.waiting_for_storage,
+                shard.messages_received,
+                shard.messages_delivered,
+                shard.messages_stored,
+                shard.panics
+            );
+        }
+        out
+    }
+}
+
+/// The resident memory of this process; zero when the system does not say.
+pub fn memory_octets() -> u64 {
+    let text = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages = text
+        .split(' ')
+        .nth(1)
+        .and_then(|pages| pages.parse::<u64>().ok());
+    pages.unwrap_or(0) * rustix::param::page_size() as u64
+}
+
+fn span(seconds: u64) -> String {
+    let at = Duration::from_secs(seconds).as_secs();
+    let (days, hours, minutes) = (at / 86_400, at / 3_600 % 24, at / 60 % 60);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{at} s"),
+        (0, 0, _) => format!("{minutes} min {} s", at % 60),
+        (0, ..) => format!("{hours} h {minutes} min"),
+        _ => format!("{days} d {hours} h"),
+    }
+}
+
+fn listed(addresses: &[String]) -> String {
+    match addresses {
+        [] => "nowhere".into(),
+        addresses => addresses.join(", "),
+    }
+}
