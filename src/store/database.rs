@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::backup::Frozen;
 use super::disk::DiskBackend;
 use super::index::{Edit, IndexError, Visit};
 use super::open::{Config, OpenError, open};
@@ -161,8 +162,17 @@ impl Database {
     /// # Errors
     /// When the index failed.
     pub fn scan_kind(&self, kind: Kind, visit: &mut Visit<'_>) -> Result<(), DatabaseError> {
-        let rows = self.backend.snapshot().map_err(DatabaseError::Index)?;
+        let rows = self.backend.index().snapshot();
+        let rows = rows.map_err(DatabaseError::Index)?;
         rows.scan_kind(kind, visit).map_err(DatabaseError::Index)
+    }
+
+    /// Everything as it is now, for [`super::backup::backup`].
+    ///
+    /// # Errors
+    /// When the index failed.
+    pub fn freeze(&self) -> Result<Frozen, DatabaseError> {
+        self.backend.freeze().map_err(DatabaseError::Index)
     }
 
     /// Leaves it so that the next start need not replay. Dropping it instead loses nothing.

@@ -9,8 +9,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use hashbrown::HashSet;
 
 use super::answer::{holds, read};
+use super::backup::Frozen;
 use super::files::Files;
-use super::index::{Edit, Edits, Index, IndexError, Persist, Snapshot};
+use super::index::{Edit, Edits, Index, IndexError, Persist};
 use super::journal::{self, Journal, NewMessage, Settings, State};
 use super::open::DirLock;
 use super::{
@@ -182,8 +183,11 @@ impl Backend for DiskBackend {
         self.half.sync(Wake::Called, replies);
     }
 
-    fn snapshot(&self) -> Result<Box<dyn Snapshot>, IndexError> {
-        self.index.snapshot()
+    fn freeze(&self) -> Result<Frozen, IndexError> {
+        Ok(Frozen {
+            rows: self.index.snapshot()?,
+            messages: lock(&self.journal).freeze(),
+        })
     }
 
     fn wants_sync(&self) -> bool {

@@ -3,8 +3,9 @@
 use hashbrown::HashMap;
 
 use super::answer::{holds, read};
+use super::backup::{Frozen, FrozenBody, FrozenMessage};
 use super::index::memory::MemoryIndex;
-use super::index::{Edit, Edits, Index, IndexError, Snapshot};
+use super::index::{Edit, Edits, Index, IndexError};
 use super::{
     Backend, Change, MessageId, Op, Ops, Recovered, Replies, Reply, StreamId, Ticket, Unsettled,
 };
@@ -143,8 +144,19 @@ impl Backend for MemoryBackend {
         }
     }
 
-    fn snapshot(&self) -> Result<Box<dyn Snapshot>, IndexError> {
-        self.index.snapshot()
+    fn freeze(&self) -> Result<Frozen, IndexError> {
+        let messages = self.recovered().unsettled.into_iter();
+        let frozen = messages.map(|message| FrozenMessage {
+            id: message.id,
+            body: FrozenBody::Here {
+                owner: message.owner.into_boxed_bytes(),
+                octets: message.octets,
+            },
+        });
+        Ok(Frozen {
+            rows: self.index.snapshot()?,
+            messages: frozen.collect(),
+        })
     }
 }
 

@@ -5,6 +5,7 @@
 //! reactor ever waits.
 
 mod answer;
+pub mod backup;
 pub mod crash_files;
 pub mod database;
 pub mod disk;
@@ -351,8 +352,8 @@ pub trait Backend: Send {
     /// Makes durable what was written and appends the answers that waited for it.
     fn commit(&mut self, replies: &mut Replies);
 
-    /// All rows as they are now, to be read on another thread.
-    fn snapshot(&self) -> Result<Box<dyn index::Snapshot>, index::IndexError>;
+    /// Everything as it is now, to be read on another thread.
+    fn freeze(&self) -> Result<backup::Frozen, index::IndexError>;
 
     /// The half of [`Backend::commit`] that waits for the device, for a thread of its own. With
     /// one, nobody calls `commit` any more.

@@ -15,7 +15,8 @@ use crossbeam::channel as bounded;
 use crossbeam::queue::SegQueue;
 
 use super::answer::HashJob;
-use super::index::{IndexError, Snapshot};
+use super::backup::Frozen;
+use super::index::IndexError;
 use super::{Backend, Ops, Replies, ShardId, Synced, Syncer, Wake};
 
 /// Where replies go: called on storage threads, once per shard and batch. Must not block.
@@ -52,7 +53,7 @@ struct Shared {
 
 enum Task {
     Batch(Ops),
-    Snapshot(Sender<Result<Box<dyn Snapshot>, IndexError>>),
+    Freeze(Sender<Result<Frozen, IndexError>>),
     Stop,
 }
 
@@ -144,18 +145,18 @@ impl Storage {
         }
     }
 
-    /// All rows as they are after what was submitted so far. Waits for the storage thread: not for
+    /// Everything as it is after what was submitted so far: for scans and backups. Waits for the storage thread: not for
     /// a reactor.
     ///
     /// # Errors
     /// When the index failed, or after [`Storage::stop`].
-    pub fn snapshot(&self) -> Result<Box<dyn Snapshot>, IndexError> {
+    pub fn freeze(&self) -> Result<Frozen, IndexError> {
         let gone = || IndexError::Failed("storage has stopped".into());
         if self.shared.stopping.load(Ordering::SeqCst) {
             return Err(gone());
         }
         let (sender, receiver) = channel();
-        self.shared.post(Task::Snapshot(sender));
+        self.shared.post(Task::Freeze(sender));
         receiver.recv().map_err(|_| gone())?
     }
 
@@ -195,9 +196,9 @@ impl Executor {
             while let Some(task) = self.shared.inbox.pop() {
                 match task {
                     Task::Batch(batch) => self.execute(batch, &mut replies),
-                    Task::Snapshot(sender) => {
+                    Task::Freeze(sender) => {
                         // Nobody waits any more when this fails.
-                        let _ = sender.send(self.backend.snapshot());
+                        let _ = sender.send(self.backend.freeze());
                     }
                     Task::Stop => stopping = true,
                 }
@@ -388,7 +389,7 @@ mod tests {
         assert_eq!(replies.try_iter().flat_map(|(_, list)| list).count(), 100);
         put(&mut ops, 0);
         storage.submit(&mut ops);
-        assert!(storage.snapshot().is_err());
+        assert!(storage.freeze().is_err());
     }
 
     #[test]

@@ -5,28 +5,31 @@
 //! counts of such messages are lazy: they ride with the next write, or go alone after a while.
 
 mod gather;
+mod lazy;
 mod record;
 mod recovery;
 mod retire;
 mod segment;
+mod write;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
-use hashbrown::{HashMap, HashSet};
+use hashbrown::HashMap;
 
 use self::gather::{Gather, OVERHEAD_OCTETS, PieceState};
-use self::record::{
-    Message, RecordKind, record_octets, write_edit, write_place, write_record, write_settle,
-};
+use self::lazy::Lazy;
+use self::record::{Message, RecordKind, write_edit, write_settle};
 use self::segment::{FIRST_RECORD, Segment};
+use super::backup::{FrozenBody, FrozenMessage};
 use super::files::{File, Files};
 use super::index::Edit;
 use super::{MessageId, Refusal, Replies, Reply, StreamId, Ticket};
 
 pub use self::record::Place;
+pub(super) use self::record::Reader;
 pub use self::recovery::{Damage, DamageKind, recover};
 pub use self::retire::RetireJob;
 
@@ -134,13 +137,6 @@ struct Kept {
     file: Arc<dyn File>,
     /// Octets of its messages that are not settled.
     live_octets: u64,
-}
-
-#[derive(Default)]
-struct Lazy {
-    settled: Vec<MessageId>,
-    forgotten: Vec<StreamId>,
-    handled: HashSet<StreamId, RandomState>,
 }
 
 /// What the device did last.
@@ -437,6 +433,31 @@ impl Journal {
         }
     }
 
+    /// All messages that are not settled, in order of id.
+    pub fn freeze(&self) -> Vec<FrozenMessage> {
+        let frozen = self.live.iter().filter_map(|(id, live)| {
+            let body = match live.at {
+                At::Gathered(number) => {
+                    let piece = &self.gather.pieces[(number - self.gather_base) as usize];
+                    let message = Message::read(self.gather.octets(piece))?;
+                    FrozenBody::Here {
+                        owner: message.owner.into(),
+                        octets: message.octets.into(),
+                    }
+                }
+                At::Written(place, size) => FrozenBody::There {
+                    file: self.segments.get(&place.segment)?.file.clone(),
+                    offset: u64::from(place.offset) + record::HEADER_OCTETS as u64,
+                    size,
+                },
+            };
+            Some(FrozenMessage { id: *id, body })
+        });
+        let mut frozen: Vec<FrozenMessage> = frozen.collect();
+        frozen.sort_unstable_by_key(|message| message.id);
+        frozen
+    }
+
     /// Applies the changes since the last checkpoint to an index that was opened anew.
     ///
     /// # Errors
@@ -518,6 +539,11 @@ impl Journal {
     }
 }
 
+/// Owner and stanza in the body of a message's record.
+pub(super) fn owner_and_octets(body: &[u8]) -> Option<(&[u8], &[u8])> {
+    Message::read(body).map(|message| (message.owner, message.octets))
+}
+
 /// A message for [`Journal::message`].
 #[derive(Clone, Copy, Debug)]
 pub struct NewMessage<'a> {
@@ -548,228 +574,6 @@ impl SpareJob {
     }
 }
 
-/// Writing.
-impl Journal {
-    /// Writes as many records as the active segment takes, by one call.
-    fn write_group(&mut self) -> io::Result<()> {
-        let living = |piece: &&gather::Piece| piece.state != PieceState::Dead;
-        let first = self.gather.pieces.iter().find(living);
-        let need = first.map_or(0, gather::Piece::record_octets);
-        let reserve = first.map_or(0, |piece| self.reserve_for(piece));
-        self.make_room(need, reserve)?;
-        let mut out = std::mem::take(&mut self.out);
-        out.clear();
-        let mut written = Gather::default();
-        let taken = self.encode_group(&mut out, &mut written);
-        let active = self.active.as_ref().expect("room was made in it");
-        let result = active.file.write_at(&out, u64::from(active.offset));
-        if result.is_ok() {
-            self.group_written(&out, taken, written);
-        } else {
-            // Part of the group may be there; without its first header none of it counts.
-            let _ = active
-                .file
-                .write_at(&[0; record::HEADER_OCTETS], u64::from(active.offset));
-        }
-        self.out = out;
-        result
-    }
-
-    /// Encodes the group at the end of the active segment: a mark of what is durable, lazy
-    /// records into `lazy`, then from `gather`. Returns how many of those.
-    fn encode_group(&mut self, out: &mut Vec<u8>, lazy: &mut Gather) -> usize {
-        self.group += 1;
-        let active = self.active.as_ref().expect("room was made in it");
-        let (start, group) = (active.end(), self.group);
-        let put = |out: &mut Vec<u8>, kind, body: &[u8]| {
-            let offset = start.offset + out.len() as u32;
-            write_record(out, Place { offset, ..start }, group, kind, body);
-        };
-        let mut durable = Vec::new();
-        write_place(&mut durable, self.durable);
-        write_place(&mut durable, self.previous);
-        put(out, RecordKind::Synced, &durable);
-        self.lazy.gather(lazy, self.waiting_written, &self.handled);
-        for piece in &lazy.pieces {
-            put(out, piece.kind, lazy.octets(piece));
-        }
-        let room = (self.settings.segment_octets - start.offset) as usize;
-        let mut taken = 0;
-        for piece in &self.gather.pieces {
-            if piece.state != PieceState::Dead {
-                if out.len() + piece.record_octets() + self.reserve_for(piece) > room {
-                    break;
-                }
-                put(out, piece.kind, self.gather.octets(piece));
-            }
-            taken += 1;
-        }
-        taken
-    }
-
-    /// What a record must leave free at the end of a segment.
-    fn reserve_for(&self, piece: &gather::Piece) -> usize {
-        match (piece.kind, piece.state) {
-            (RecordKind::Message | RecordKind::Changes, PieceState::New) => {
-                self.settings.reserve_octets as usize
-            }
-            _ => 0,
-        }
-    }
-
-    /// Takes up that a group stands where the active segment ended.
-    fn group_written(&mut self, out: &[u8], taken: usize, lazy: Gather) {
-        let active = self.active.as_mut().expect("it was written to");
-        let mut place = active.end();
-        active.offset += out.len() as u32;
-        place.offset += record_octets(MARK_OCTETS) as u32;
-        for piece in &lazy.pieces {
-            place.offset += piece.record_octets() as u32;
-        }
-        self.previous = active.end();
-        self.unsynced.append(&lazy, lazy.pieces.len());
-        self.lazy.clear();
-        self.lazy_told = false;
-        for piece in &self.gather.pieces[..taken] {
-            if piece.state == PieceState::Dead {
-                continue;
-            }
-            let size = piece.body.len() as u32;
-            if let Some(live) = piece.message.and_then(|id| self.live.get_mut(&id)) {
-                live.at = At::Written(place, size);
-                if let Some(kept) = self.segments.get_mut(&place.segment) {
-                    kept.live_octets += u64::from(size);
-                }
-            }
-            place.offset += piece.record_octets() as u32;
-        }
-        if let Some(last) = self.gather.pieces[..taken].last() {
-            self.waiting_written = last.waiting_end;
-        }
-        self.unsynced.append(&self.gather, taken);
-        self.gather.drop_front(taken);
-        self.gather_base += taken as u64;
-    }
-
-    /// Makes sure that a group with a first record of `octets` fits the active segment and leaves
-    /// `reserve` free.
-    fn make_room(&mut self, octets: usize, reserve: usize) -> io::Result<()> {
-        let mark = record_octets(MARK_OCTETS);
-        let need = mark + self.lazy.record_octets() + octets;
-        let end = self.settings.segment_octets as usize - reserve;
-        match &self.active {
-            Some(active) if active.offset as usize + need <= end => return Ok(()),
-            _ => {}
-        }
-        let next = match self.spare.take() {
-            Some(spare) => spare,
-            None => {
-                let number = self.next_segment;
-                let next = Segment::create(&*self.files, number, self.settings.segment_octets)?;
-                self.next_segment += 1;
-                next
-            }
-        };
-        self.segments.insert(next.number, Kept::new(&next));
-        if let Some(old) = self.active.replace(next) {
-            self.to_sync.push(old.file);
-        }
-        Ok(())
-    }
-
-    /// Leaves a segment that a write failed on. What it has is still to be synced.
-    fn abandon_active(&mut self) {
-        if let Some(active) = self.active.take() {
-            // What stands behind the end is no record; cutting it spares recovery a report.
-            let _ = active.file.truncate(u64::from(active.offset));
-            self.to_sync.push(active.file);
-        }
-    }
-
-    /// After a failed sync: nothing since the last good one is trusted; all of it is gathered again
-    /// for a new segment.
-    fn take_back(&mut self) {
-        let mut again = Gather::default();
-        for part in [&self.syncing, &self.unsynced, &self.gather] {
-            again.append(part, part.pieces.len());
-        }
-        self.syncing.clear();
-        self.unsynced.clear();
-        self.to_sync.clear();
-        self.gather_base += self.gather.pieces.len() as u64;
-        self.gather = again;
-        self.waiting_written = self.waiting_base;
-        self.active = None;
-        self.previous = self.durable;
-        for (place, piece) in self.gather.pieces.iter_mut().enumerate() {
-            let Some(live) = piece.message.and_then(|id| self.live.get_mut(&id)) else {
-                continue;
-            };
-            if let At::Written(place, size) = live.at {
-                if let Some(kept) = self.segments.get_mut(&place.segment) {
-                    kept.live_octets = kept.live_octets.saturating_sub(u64::from(size));
-                }
-                // It may stand in the segment that is not trusted, so a settlement is written.
-                piece.state = PieceState::Carried;
-            }
-            live.at = At::Gathered(self.gather_base + place as u64);
-        }
-    }
-}
-
-impl Lazy {
-    fn len(&self) -> usize {
-        self.settled.len() + self.forgotten.len() + self.handled.len()
-    }
-
-    fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    fn clear(&mut self) {
-        self.settled.clear();
-        self.forgotten.clear();
-        self.handled.clear();
-    }
-
-    /// An upper bound of what the records of all take.
-    fn record_octets(&self) -> usize {
-        let body = 8 * self.settled.len() + 16 * self.forgotten.len() + 20 * self.handled.len();
-        body + 3 * OVERHEAD_OCTETS
-    }
-
-    /// Encodes all as at most three records.
-    fn gather(
-        &self,
-        out: &mut Gather,
-        waiting: u64,
-        handled: &HashMap<StreamId, Handled, RandomState>,
-    ) {
-        if !self.settled.is_empty() {
-            out.push(RecordKind::Settle, waiting, |out| {
-                let ids = self.settled.iter();
-                ids.for_each(|id| out.extend_from_slice(&id.0.to_le_bytes()));
-            });
-        }
-        if !self.forgotten.is_empty() {
-            out.push(RecordKind::Forget, waiting, |out| {
-                let streams = self.forgotten.iter();
-                streams.for_each(|stream| out.extend_from_slice(&stream.0.to_le_bytes()));
-            });
-        }
-        if !self.handled.is_empty() {
-            out.push(RecordKind::Handled, waiting, |out| {
-                for stream in &self.handled {
-                    if let Some(entry) = handled.get(stream) {
-                        out.extend_from_slice(&stream.0.to_le_bytes());
-                        out.extend_from_slice(&entry.count.to_le_bytes());
-                    }
-                }
-            });
-        }
-    }
-}
-
 impl Kept {
     fn new(segment: &Segment) -> Self {
         Self {
@@ -787,9 +591,6 @@ impl State {
         }
     }
 }
-
-/// Octets of the body of a [`RecordKind::Synced`]: what is durable, and where the last group ended.
-const MARK_OCTETS: usize = 24;
 
 fn is_full(error: &io::Error) -> bool {
     matches!(

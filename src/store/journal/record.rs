@@ -152,7 +152,7 @@ fn number(octets: &[u8], at: usize) -> u32 {
 }
 
 /// Reads a body piece by piece; every method is `None` past the end.
-pub(super) struct Reader<'a> {
+pub(in crate::store) struct Reader<'a> {
     rest: &'a [u8],
 }
 
