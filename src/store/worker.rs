@@ -16,7 +16,7 @@ use crossbeam::queue::SegQueue;
 
 use super::answer::HashJob;
 use super::backup::Frozen;
-use super::index::IndexError;
+use super::index::{IndexError, Snapshot};
 use super::{Backend, Ops, Replies, ShardId, Synced, Syncer, Wake};
 
 /// Where replies go: called on storage threads, once per shard and batch. Must not block.
@@ -158,6 +158,14 @@ impl Storage {
         let (sender, receiver) = channel();
         self.shared.post(Task::Freeze(sender));
         receiver.recv().map_err(|_| gone())?
+    }
+
+    /// As [`Storage::freeze`], the rows alone.
+    ///
+    /// # Errors
+    /// As [`Storage::freeze`].
+    pub fn snapshot(&self) -> Result<Box<dyn Snapshot>, IndexError> {
+        Ok(self.freeze()?.rows)
     }
 
     /// Executes and makes durable what was submitted, then ends the threads. Blocks.
