@@ -172,30 +172,44 @@ impl Tree {
     /// pasted.
     pub fn write(&self, out: &mut Vec<u8>) {
         let mut writer = Writer::new(out);
-        self.write_start(&mut writer, None);
-        let mut open = vec![(self, self.nodes.iter())];
-        while let Some((tree, nodes)) = open.last_mut() {
+        let default = self.write_start(&mut writer, None);
+        let mut open = vec![(self, self.nodes.iter(), default)];
+        while let Some((tree, nodes, default)) = open.last_mut() {
             match nodes.next() {
                 Some(Node::Text(text)) => {
                     writer.text(text);
                 }
                 Some(Node::Element(child)) => {
-                    child.write_start(&mut writer, Some(&tree.namespace));
-                    open.push((child, child.nodes.iter()));
+                    let default = child.write_start(&mut writer, *default);
+                    open.push((child, child.nodes.iter(), default));
                 }
                 None => {
-                    writer.end(&tree.local);
+                    writer.end(&tree.qname());
                     open.pop();
                 }
             }
         }
     }
 
-    /// Writes the start tag inside an element whose default namespace is `outer`.
-    fn write_start(&self, writer: &mut Writer<'_>, outer: Option<&str>) {
-        writer.open(&self.local);
-        if outer != Some(&*self.namespace) {
+    /// The name as it is written. Only the prefix `xml` may stand for its namespace.
+    fn qname(&self) -> Cow<'_, str> {
+        match &*self.namespace {
+            ns::XML => Cow::Owned(format!("xml:{}", self.local)),
+            _ => Cow::Borrowed(&*self.local),
+        }
+    }
+
+    /// Writes the start tag where the default namespace is `outer`; returns the one inside.
+    fn write_start<'t>(
+        &'t self,
+        writer: &mut Writer<'_>,
+        outer: Option<&'t str>,
+    ) -> Option<&'t str> {
+        writer.open(&self.qname());
+        let mut inside = outer;
+        if self.namespace != ns::XML && outer != Some(&*self.namespace) {
             writer.attr("xmlns", &self.namespace);
+            inside = Some(&*self.namespace);
         }
         for (index, attribute) in self.attributes.iter().enumerate() {
             match &*attribute.namespace {
@@ -206,6 +220,7 @@ impl Tree {
                     .attr(&format!("a{index}:{}", attribute.local), &attribute.value),
             };
         }
+        inside
     }
 
     /// Reads one element that the scanner has accepted. What it has not accepted gives an

@@ -8,7 +8,9 @@ pub const START: u8 = 2;
 pub const SPACE: u8 = 4;
 /// Means nothing but itself in text.
 pub const TEXT: u8 = 8;
-/// Means nothing but itself in an attribute value, in which it is not the quote.
+/// Means nothing but itself in an attribute value, in which it is not the quote. A carriage return
+/// would be well-formed, but nobody sends it unescaped and some parsers refuse it: what ends the
+/// receiver's stream is not forwarded.
 pub const VALUE: u8 = 16;
 
 /// Whether `octet` is in one of `classes`.
@@ -132,14 +134,15 @@ pub const fn is_char(c: char) -> bool {
     matches!(c, '\t' | '\n' | '\r' | ' '..='\u{d7ff}' | '\u{e000}'..='\u{fffd}' | '\u{10000}'..)
 }
 
-/// Whether the character may begin a name (production 4), the colon apart.
+/// Whether the character may begin a name (production 4), the colon apart. U+FDF0 to U+FFFD are
+/// left out: some parsers refuse them, and what ends the receiver's stream is not forwarded.
 pub const fn is_name_start(c: char) -> bool {
     matches!(c,
         'A'..='Z' | '_' | 'a'..='z'
         | '\u{c0}'..='\u{d6}' | '\u{d8}'..='\u{f6}' | '\u{f8}'..='\u{2ff}'
         | '\u{370}'..='\u{37d}' | '\u{37f}'..='\u{1fff}' | '\u{200c}'..='\u{200d}'
         | '\u{2070}'..='\u{218f}' | '\u{2c00}'..='\u{2fef}' | '\u{3001}'..='\u{d7ff}'
-        | '\u{f900}'..='\u{fdcf}' | '\u{fdf0}'..='\u{fffd}' | '\u{10000}'..='\u{effff}')
+        | '\u{f900}'..='\u{fdcf}' | '\u{10000}'..='\u{effff}')
 }
 
 /// Whether the character may stand in a name (production 4a), the colon apart.
@@ -149,23 +152,39 @@ pub const fn is_name(c: char) -> bool {
             | '\u{203f}'..='\u{2040}')
 }
 
+/// Whether an attribute value means what it shows: no reference, no white space but the space.
+/// May be wrong about what is beyond ASCII, in the safe direction.
+#[inline]
+pub fn is_verbatim(raw: &[u8]) -> bool {
+    let (words, rest) = raw.as_chunks::<8>();
+    words.iter().all(|word| {
+        let word = u64::from_le_bytes(*word);
+        unusual(word) | equal(word, b'&') == 0
+    }) && rest.iter().all(|&b| b >= 0x20 && b != b'&')
+}
+
 /// A hash of short strings, for tables of a few dozen entries whose size is bounded: collisions
 /// cost comparisons, never correctness.
 #[inline]
 pub fn hash(bytes: &[u8]) -> u32 {
     const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
     let mut state = bytes.len() as u64;
-    let mut chunks = bytes.chunks_exact(8);
-    for chunk in &mut chunks {
-        let word = chunk
-            .first_chunk::<8>()
-            .map_or(0, |c| u64::from_le_bytes(*c));
-        state = (state.rotate_left(23) ^ word).wrapping_mul(FACTOR);
+    let (words, rest) = bytes.as_chunks::<8>();
+    for word in words {
+        state = (state.rotate_left(23) ^ u64::from_le_bytes(*word)).wrapping_mul(FACTOR);
     }
-    let mut tail = 0;
-    for &b in chunks.remainder() {
-        tail = tail << 8 | u64::from(b);
-    }
+    // The two halves may overlap: no octet is left out, and no loop is needed.
+    let tail = match (rest.first_chunk::<4>(), rest.last_chunk::<4>()) {
+        (Some(head), Some(tail)) => {
+            u64::from(u32::from_le_bytes(*head)) << 32 | u64::from(u32::from_le_bytes(*tail))
+        }
+        _ => match (rest.first(), rest.get(rest.len() / 2), rest.last()) {
+            (Some(&a), Some(&b), Some(&c)) => {
+                u64::from(a) << 16 | u64::from(b) << 8 | u64::from(c)
+            }
+            _ => 0,
+        },
+    };
     state = (state.rotate_left(23) ^ tail).wrapping_mul(FACTOR);
     (state >> 32) as u32
 }
@@ -218,7 +237,7 @@ static CLASSES: [u8; 256] = {
             if !matches!(b, b'<' | b'>' | b'&') {
                 classes |= TEXT;
             }
-            if !matches!(b, b'<' | b'&') {
+            if !matches!(b, b'<' | b'&' | b'\r') {
                 classes |= VALUE;
             }
         }

@@ -1,7 +1,7 @@
 //! Namespaces: declarations and what names resolve to (Namespaces in XML 1.0, third edition).
 
 use super::decode;
-use super::octets::hash;
+use super::octets::{hash, is_verbatim};
 use super::scanner::Bounds;
 use super::scope::StreamScope;
 use crate::xmpp::error::StreamError;
@@ -242,7 +242,11 @@ impl Names {
     }
 
     fn namespace(&mut self, bytes: &[u8], raw: Span) -> Ns {
-        match decode::attribute(raw.of(bytes)) {
+        let octets = raw.of(bytes);
+        if is_verbatim(octets) {
+            return Ns::Input(raw);
+        }
+        match decode::attribute(octets) {
             std::borrow::Cow::Borrowed(_) => Ns::Input(raw),
             std::borrow::Cow::Owned(decoded) => self.keep(decoded.as_bytes()),
         }

@@ -322,7 +322,7 @@ impl Scanner {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn markup(&mut self, bytes: &[u8], scope: &StreamScope, bounds: &Bounds) -> Stepped {
         self.markup = self.at;
         match bytes.get(self.at + 1) {
@@ -346,5 +346,7 @@ impl Scanner {
 /// Entries of a table that survive [`Scanner::reset`].
 const TABLE_ENTRIES_KEPT: usize = 64;
 
+#[cfg(test)]
+mod oracle;
 #[cfg(test)]
 mod tests;

@@ -7,7 +7,7 @@ use crate::xmpp::xml::octets::{self, SPACE, Utf8, utf8};
 use crate::xmpp::xml::scope::StreamScope;
 
 impl Scanner {
-    #[inline]
+    #[inline(always)]
     pub(super) fn text(&mut self, bytes: &[u8]) -> Stepped {
         let from = self.at;
         let mut at = from;
@@ -129,7 +129,7 @@ impl Scanner {
     }
 
     /// Goes on in the name of an end tag, which must be the one of the start tag.
-    #[inline]
+    #[inline(always)]
     pub(super) fn close_name(&mut self, bytes: &[u8], scope: &StreamScope) -> Stepped {
         let expected = match self.frames.last() {
             Some(frame) => frame.name.of(bytes),
@@ -151,7 +151,7 @@ impl Scanner {
         Ok(Step::Wait(State::CloseName))
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn close_end(&mut self, bytes: &[u8]) -> Stepped {
         self.at = octets::skip_space(bytes, self.at);
         match bytes.get(self.at) {

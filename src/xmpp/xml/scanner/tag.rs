@@ -20,7 +20,7 @@ pub(super) enum Tag {
 
 impl Scanner {
     /// Begins an element at a `<`.
-    #[inline]
+    #[inline(always)]
     pub(super) fn open(&mut self, scope: &StreamScope, bounds: &Bounds) -> Result<(), StreamError> {
         if self.frames.len() > bounds.depth_max {
             return Err(StreamError::PolicyViolation("nested too deeply"));
@@ -50,7 +50,7 @@ impl Scanner {
     }
 
     /// Goes on in a name. Returns whether its end was seen.
-    #[inline]
+    #[inline(always)]
     fn scan_name(&mut self, bytes: &[u8]) -> Result<bool, StreamError> {
         let mut at = self.at;
         loop {
@@ -95,7 +95,7 @@ impl Scanner {
     }
 
     /// The part behind the colon is a name of its own. The first octet of the whole was checked.
-    #[inline]
+    #[inline(always)]
     fn check_local(&self, bytes: &[u8]) -> Result<(), StreamError> {
         if self.name.prefix == 0 {
             return Ok(());
@@ -109,7 +109,7 @@ impl Scanner {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn open_name(&mut self, bytes: &[u8]) -> Stepped {
         if !self.scan_name(bytes)? {
             return Ok(Step::Wait(State::OpenName));
@@ -118,7 +118,7 @@ impl Scanner {
         Ok(Step::To(State::InTag))
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn in_tag(&mut self, bytes: &[u8], scope: &StreamScope, bounds: &Bounds) -> Stepped {
         let at = octets::skip_space(bytes, self.at);
         self.at = at;
@@ -145,7 +145,7 @@ impl Scanner {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn attribute_name(&mut self, bytes: &[u8]) -> Stepped {
         if !self.scan_name(bytes)? {
             return Ok(Step::Wait(State::AttributeName));
@@ -196,7 +196,7 @@ impl Scanner {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn quote(&mut self, bytes: &[u8]) -> Stepped {
         self.at = octets::skip_space(bytes, self.at);
         match bytes.get(self.at) {
@@ -211,7 +211,7 @@ impl Scanner {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn value(&mut self, bytes: &[u8], bounds: &Bounds) -> Stepped {
         let quote = self.quote;
         let mut at = self.at;
@@ -240,7 +240,7 @@ impl Scanner {
         Ok(Step::To(State::InTag))
     }
 
-    #[inline]
+    #[inline(always)]
     fn end_attribute(
         &mut self,
         bytes: &[u8],
@@ -272,7 +272,7 @@ impl Scanner {
     }
 
     /// Everything about the element is known but its content.
-    #[inline]
+    #[inline(always)]
     fn end_start_tag(&mut self, bytes: &[u8], scope: &StreamScope, at: usize, tag: Tag) -> Stepped {
         self.at = at;
         let name = self.opened;
@@ -331,7 +331,7 @@ impl Scanner {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn push_frame(&mut self) {
         self.frames.push(Frame {
             name: self.opened.span,
@@ -393,7 +393,7 @@ impl Scanner {
             .unwrap_or_default()
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn wait(&mut self, at: usize, state: State) -> Step {
         self.at = at;
         Step::Wait(state)
