@@ -56,7 +56,9 @@ fn head(c: &mut Criterion) {
     c.bench_function("head/name_to_type_children", |b| {
         b.iter(|| {
             let element = scanner.element(black_box(octets));
-            let children = element.children().filter(|c| c.is("urn:xmpp:hints", "store"));
+            let children = element
+                .children()
+                .filter(|c| c.is("urn:xmpp:hints", "store"));
             (
                 element.is("jabber:client", "message"),
                 element.attr("to"),
@@ -90,7 +92,10 @@ fn messages() -> [String; 3] {
     let extensions = "</body><origin-id xmlns='urn:xmpp:sid:0' id='5e0a4c2c-9d14-4b6c-8a57'/>\
         <request xmlns='urn:xmpp:receipts'/><markable xmlns='urn:xmpp:chat-markers:0'/>\
         <active xmlns='http://jabber.org/protocol/chatstates'/></message>";
-    let usual = format!("{plain}{}{extensions}", body(424 - plain.len() - extensions.len()));
+    let usual = format!(
+        "{plain}{}{extensions}",
+        body(424 - plain.len() - extensions.len())
+    );
     let html = format!(
         "{plain}{}</body><html xmlns='http://jabber.org/protocol/xhtml-im'>\
          <body xmlns='http://www.w3.org/1999/xhtml'><p style='font-weight:bold'>{}<br/>{}</p>\

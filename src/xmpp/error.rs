@@ -1,5 +1,15 @@
 //! Why a stream is closed, why a stanza is refused, and how both are written.
 
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic
+    )
+)]
+
 use std::fmt;
 
 use crate::xmpp::ns;

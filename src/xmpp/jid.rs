@@ -3,6 +3,16 @@
 //! Addresses in ASCII take a path of our own, which gives what the general one gives; all others
 //! go through the preparation profiles of the `jid` crate.
 
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic
+    )
+)]
+
 use std::borrow::{Borrow, Cow};
 use std::fmt;
 use std::hash::{Hash, Hasher};

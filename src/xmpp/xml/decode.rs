@@ -32,7 +32,11 @@ pub fn reference(rest: &[u8]) -> Reference {
 /// The value between the quotes as an application sees it: references replaced, each line break
 /// or tab a space (XML 1.0 sections 2.11 and 3.3.3).
 pub fn attribute(raw: &[u8]) -> Cow<'_, str> {
-    if octets::is_verbatim(raw) || !raw.iter().any(|b| matches!(b, b'&' | b'\t' | b'\n' | b'\r')) {
+    if octets::is_verbatim(raw)
+        || !raw
+            .iter()
+            .any(|b| matches!(b, b'&' | b'\t' | b'\n' | b'\r'))
+    {
         return Cow::Borrowed(as_str(raw));
     }
     let mut decoded = String::with_capacity(raw.len());

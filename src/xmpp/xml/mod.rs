@@ -2,6 +2,16 @@
 //!
 //! [`scanner`] decides alone what is XML here: nothing that it refused is ever read or forwarded.
 
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic
+    )
+)]
+
 /// Character data of attributes and text, decoded.
 mod decode;
 /// An owned tree, for those who must read deeply.

@@ -179,9 +179,7 @@ pub fn hash(bytes: &[u8]) -> u32 {
             u64::from(u32::from_le_bytes(*head)) << 32 | u64::from(u32::from_le_bytes(*tail))
         }
         _ => match (rest.first(), rest.get(rest.len() / 2), rest.last()) {
-            (Some(&a), Some(&b), Some(&c)) => {
-                u64::from(a) << 16 | u64::from(b) << 8 | u64::from(c)
-            }
+            (Some(&a), Some(&b), Some(&c)) => u64::from(a) << 16 | u64::from(b) << 8 | u64::from(c),
             _ => 0,
         },
     };

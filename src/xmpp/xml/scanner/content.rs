@@ -204,8 +204,11 @@ fn check_declaration(declaration: &[u8]) -> Result<(), StreamError> {
     }
 }
 
+/// A name and its value, from an XML declaration.
+type Pseudo<'a> = (&'a [u8], &'a [u8]);
+
 /// Takes ` name='value'` from the front. `None`: there is only white space left.
-fn pseudo_attribute<'a>(rest: &mut &'a [u8]) -> Result<Option<(&'a [u8], &'a [u8])>, StreamError> {
+fn pseudo_attribute<'a>(rest: &mut &'a [u8]) -> Result<Option<Pseudo<'a>>, StreamError> {
     let start = octets::skip_space(rest, 0);
     let bytes = *rest;
     if start == bytes.len() {
