@@ -68,7 +68,8 @@ impl<T: Copy> Wheel<T> {
         let ahead = (1..SLOTS as u64)
             .find(|step| {
                 let tick = self.tick + step;
-                tick % SLOTS as u64 == 0 || !self.levels[0][tick as usize % SLOTS].is_empty()
+                tick.is_multiple_of(SLOTS as u64)
+                    || !self.levels[0][tick as usize % SLOTS].is_empty()
             })
             .unwrap_or(SLOTS as u64);
         Some(Moment((self.tick + ahead) * TICK_MS))
@@ -99,7 +100,7 @@ impl<T: Copy> Wheel<T> {
     /// Moves entries of higher levels down when a lower level has gone round.
     fn descend(&mut self) {
         for level in 1..LEVELS {
-            if self.tick % (1 << (8 * level)) != 0 {
+            if !self.tick.is_multiple_of(1 << (8 * level)) {
                 return;
             }
             let slot = (self.tick >> (8 * level)) as usize % SLOTS;

@@ -159,10 +159,9 @@ fn send(
         Verdict::Bounce(error) => return ctx.bounce(&stanza, error),
     }
     if stanza.kind == Kind::Iq && is_own(&stanza) {
-        if let Some(account) = ctx.session(key).map(|session| session.account) {
-            if !stanza.class.is_answer() {
-                serve::account(ctx, account, Some(key), &stanza);
-            }
+        let account = ctx.session(key).map(|session| session.account);
+        if let Some(account) = account.filter(|_| !stanza.class.is_answer()) {
+            serve::account(ctx, account, Some(key), &stanza);
         }
         return;
     }

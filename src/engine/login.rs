@@ -77,18 +77,12 @@ pub fn opened(shard: &mut Shard, key: LinkKey, origin: Origin, now: Now, fx: &mu
 }
 
 /// A link came from the shard that accepted it.
-pub fn adopted(
-    shard: &mut Shard,
-    key: LinkKey,
-    released: Box<Released>,
-    now: Now,
-    fx: &mut Effects,
-) {
+pub fn adopted(shard: &mut Shard, key: LinkKey, released: Released, now: Now, fx: &mut Effects) {
     let Released {
         login,
         unread,
         scope,
-    } = *released;
+    } = released;
     let (opened, peer) = (login.opened, login.peer);
     let mut link = Link::new(Negotiation::clear(), peer, now.mono);
     link.stream = Stream::Login(login);

@@ -40,6 +40,10 @@ pub struct Shard {
     pub(super) core: Core,
     pub(super) links: Links,
     /// Scanners between two elements; a link borrows one while an element is incomplete.
+    #[expect(
+        clippy::vec_box,
+        reason = "a link borrows the box: nothing is moved but a pointer"
+    )]
     scanners: Vec<Box<Scanner>>,
     scratch: Scratch,
     due: Vec<Due>,
@@ -81,7 +85,7 @@ impl Shard {
     pub fn handle(&mut self, input: Input<'_>, now: Now, fx: &mut Effects) {
         match input {
             Input::Opened { link, origin } => login::opened(self, link, origin, now, fx),
-            Input::Adopted { link, stream, .. } => login::adopted(self, link, stream, now, fx),
+            Input::Adopted { link, stream, .. } => login::adopted(self, link, *stream, now, fx),
             Input::Bytes { link, bytes } => self.receive(link, bytes, now, fx),
             Input::Secured { link, secured } => login::secured(self, link, secured),
             Input::Drained { link } => self.drained(link, now, fx),

@@ -53,10 +53,10 @@ fn disable(ctx: &mut Ctx<'_>, iq: &Iq<'_>) {
 /// Section 8: to every session but the sender's. What goes to the account itself reaches them as
 /// it is.
 fn sent(ctx: &mut Ctx<'_>, key: SessionKey, stanza: &Stanza<'_>) -> Verdict {
-    if is_copied(stanza) && bare(stanza.to) != bare(stanza.from) {
-        if let Some(account) = ctx.session(key).map(|session| session.account) {
-            copy(ctx, account, stanza, "sent", &[key]);
-        }
+    let account = ctx.session(key).map(|session| session.account);
+    let others = is_copied(stanza) && bare(stanza.to) != bare(stanza.from);
+    if let Some(account) = account.filter(|_| others) {
+        copy(ctx, account, stanza, "sent", &[key]);
     }
     Verdict::Pass
 }

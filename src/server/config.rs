@@ -510,7 +510,7 @@ fn unknown(name: &str) -> String {
     let key = name.rsplit('.').next().unwrap_or(name);
     if let Some(row) = ROWS
         .iter()
-        .find(|row| row.place().1 == key && row.place().0 != "")
+        .find(|row| row.place().1 == key && !row.place().0.is_empty())
     {
         let table = row.place().0;
         return format!("{name} is unknown; {key} belongs into the table [{table}]");
