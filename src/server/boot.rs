@@ -22,6 +22,7 @@ use super::reload::Reloader;
 use super::signals::{self, Wish};
 use super::status::Listeners;
 use super::{admin, data, demo};
+use crate::base::event::Event;
 use crate::engine::{Command, Entry, Policy, Revival};
 use crate::io::{self, Bind, Reactors, StartError, TlsShared};
 use crate::store::journal::DamageKind;
@@ -111,6 +112,10 @@ fn start(
         private_descriptors: plan.private_descriptors,
         policy,
         next_id: recovered.next_id,
+        events: {
+            let log = log.clone();
+            Arc::new(move |shard, events: &mut Vec<Event>| log.events(shard, events))
+        },
     })
     .map_err(start_failure)?;
     let _ = shards.set(reactors.outlet());
