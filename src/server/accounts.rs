@@ -121,7 +121,7 @@ impl Accounts {
     /// # Errors
     /// When storage failed.
     pub fn list(&self, visit: &mut dyn FnMut(&str)) -> Result<(), IndexError> {
-        let snapshot = self.storage.freeze()?.rows;
+        let snapshot = self.storage.snapshot()?;
         snapshot.scan_kind(Kind::Credentials, &mut |owner, _, _| {
             visit(&String::from_utf8_lossy(owner));
             Scan::More
@@ -136,7 +136,7 @@ impl Accounts {
         &self,
         visit: &mut dyn FnMut(&str, &[u8], &[u8]),
     ) -> Result<(), IndexError> {
-        let snapshot = self.storage.freeze()?.rows;
+        let snapshot = self.storage.snapshot()?;
         snapshot.scan_kind(Kind::Session, &mut |owner, key, value| {
             visit(&String::from_utf8_lossy(owner), key, value);
             Scan::More
