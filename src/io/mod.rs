@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::{Receiver, Sender, bounded};
 use mio::Poll;
 
+use crate::base::event::Event;
 use crate::engine::{self, Command, Policy, Report, Setup};
 use crate::store::{MessageId, Ops, Replies, ShardId};
 
@@ -62,7 +63,12 @@ pub struct Plan {
     pub policy: Arc<Policy>,
     /// Every message id given from now on is greater.
     pub next_id: MessageId,
+    /// Takes what the shards have to tell.
+    pub events: EventSink,
 }
+
+/// Takes the events of one turn and leaves the list empty; must not wait.
+pub type EventSink = Arc<dyn Fn(ShardId, &mut Vec<Event>) + Send + Sync>;
 
 /// Takes the requests of one turn; must not wait. The same for all shards.
 pub type Submit = Arc<dyn Fn(&mut Ops) + Send + Sync>;
@@ -258,6 +264,7 @@ impl Reactors {
                 courier: seat.courier,
                 shared: self.shared.clone(),
                 submit: submit.clone(),
+                events: self.plan.events.clone(),
             };
             let own = parts.descriptors();
             let keep = private.then(|| [&own[..], &common[..]].concat());

@@ -8,14 +8,13 @@ use std::time::Duration;
 
 use mio::{Events, Poll};
 
-use crate::base::event::Level;
 use crate::engine::{Batch, Command, Effects, Input, Setup, Shard};
 use crate::io::guard::{Guarded, fatal};
 use crate::io::handoff::Courier;
 use crate::io::links::{Links, MAIL_TOKEN};
 use crate::io::listener::Listener;
 use crate::io::mailbox::{Inlet, Post};
-use crate::io::{ShardReport, Shared, Submit};
+use crate::io::{EventSink, ShardReport, Shared, Submit};
 use crate::store::ShardId;
 
 /// Events taken from the kernel in one turn.
@@ -34,6 +33,7 @@ pub(super) struct Reactor {
     events: Events,
     shared: Arc<Shared>,
     submit: Submit,
+    sink: EventSink,
     shard: Guarded,
     links: Links,
     courier: Courier,
@@ -55,6 +55,7 @@ pub(super) struct Parts {
     pub(super) courier: Courier,
     pub(super) shared: Arc<Shared>,
     pub(super) submit: Submit,
+    pub(super) events: EventSink,
 }
 
 impl Parts {
@@ -84,6 +85,7 @@ impl Reactor {
             events: Events::with_capacity(EVENTS_PER_TURN),
             shared: parts.shared,
             submit: parts.submit,
+            sink: parts.events,
             courier: parts.courier,
             batches: Vec::new(),
             called: Vec::new(),
@@ -262,14 +264,9 @@ impl Reactor {
     }
 
     fn log(&mut self) {
-        for event in self.shard.effects.events.drain(..) {
-            let (name, shard) = (event.name(), self.id);
-            match event.level() {
-                Level::Debug => tracing::debug!(name, shard, ?event),
-                Level::Info => tracing::info!(name, shard, ?event),
-                Level::Warn => tracing::warn!(name, shard, ?event),
-                Level::Error => tracing::error!(name, shard, ?event),
-            }
+        let events = &mut self.shard.effects.events;
+        if !events.is_empty() {
+            (self.sink)(self.id, events);
         }
     }
 

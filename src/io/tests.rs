@@ -31,6 +31,7 @@ fn plan(shards: u16, private_descriptors: bool, limits: Limits) -> Plan {
         private_descriptors,
         policy: policy(limits),
         next_id: MessageId(1),
+        events: Arc::new(|_, events| events.clear()),
     }
 }
 

@@ -1,7 +1,7 @@
 //! The administrator's counter: one JSON line in, answer lines out, over a unix socket.
 //!
 //! A thread of its own answers one connection after the other; nothing here touches a reactor's
-//! time. While the server is down the same [`Office`] answers in the process of the command.
+//! time. While the server is down the same [`Desk`] answers in the process of the command.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -13,6 +13,7 @@ use std::time::Duration;
 use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
+use super::desk::Desk;
 use super::exit::{Exit, Failure};
 
 /// What may be asked.
@@ -29,6 +30,10 @@ pub enum Request {
     List,
     /// One [`Answer::Status`].
     Status,
+    /// Write everything into a file: one [`Answer::Kept`].
+    Backup { file: PathBuf },
+    /// Replace everything by a backup and start again: one [`Answer::Restored`].
+    Restore { file: PathBuf },
 }
 
 /// An account with its keys in base64.
@@ -43,10 +48,25 @@ pub struct Account {
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(tag = "answer", rename_all = "snake_case")]
 pub enum Answer {
-    Account { jid: String, state: State },
-    Status { status: Box<super::status::Status> },
+    Account {
+        jid: String,
+        state: State,
+    },
+    Status {
+        status: Box<super::status::Status>,
+    },
+    Kept {
+        rows: u64,
+        messages: u64,
+        octets: u64,
+    },
+    Restored {
+        former: Option<PathBuf>,
+    },
     Done,
-    Failed { line: String },
+    Failed {
+        line: String,
+    },
 }
 
 /// What became of an account.
@@ -65,15 +85,6 @@ pub enum State {
 
 /// Takes the lines of an answer; an error ends the answer.
 pub type Sink<'a> = dyn FnMut(Answer) -> io::Result<()> + 'a;
-
-/// Who answers requests.
-pub trait Office {
-    /// Answers one request, all lines but the last.
-    ///
-    /// # Errors
-    /// The line that explains the failure.
-    fn answer(&mut self, request: Request, sink: &mut Sink<'_>) -> Result<(), String>;
-}
 
 /// The name of the socket in the data directory.
 pub const SOCKET: &str = "encke.sock";
@@ -101,17 +112,20 @@ pub fn open(data_dir: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-/// Serves one connection after the other, for ever.
-pub fn serve(listener: &UnixListener, office: &mut dyn Office) {
+/// Serves one connection after the other, until the desk closes.
+pub fn serve(listener: &UnixListener, desk: &mut Desk) {
     for stream in listener.incoming() {
-        let served = stream.and_then(|stream| serve_one(&stream, office));
+        let served = stream.and_then(|stream| serve_one(&stream, desk));
         if let Err(error) = served {
             tracing::debug!(%error, "admin-connection-ended");
+        }
+        if desk.is_closed() {
+            return;
         }
     }
 }
 
-fn serve_one(stream: &UnixStream, office: &mut dyn Office) -> io::Result<()> {
+fn serve_one(stream: &UnixStream, desk: &mut Desk) -> io::Result<()> {
     stream.set_read_timeout(Some(SILENCE_MAX))?;
     stream.set_write_timeout(Some(SILENCE_MAX))?;
     let mut reader = BufReader::new(stream);
@@ -129,7 +143,7 @@ fn serve_one(stream: &UnixStream, office: &mut dyn Office) -> io::Result<()> {
         let last = match serde_json::from_slice(&line) {
             Ok(request) => {
                 let mut sink = |answer: Answer| write_line(&mut writer, &answer);
-                match office.answer(request, &mut sink) {
+                match desk.answer(request, &mut sink) {
                     Ok(()) => Answer::Done,
                     Err(line) => Answer::Failed { line },
                 }
@@ -140,6 +154,9 @@ fn serve_one(stream: &UnixStream, office: &mut dyn Office) -> io::Result<()> {
         };
         write_line(&mut writer, &last)?;
         writer.flush()?;
+        if desk.is_closed() {
+            return Ok(());
+        }
     }
 }
 

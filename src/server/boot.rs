@@ -1,10 +1,11 @@
 //! From a configuration to a running server, and to its end.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam::channel::Receiver;
+use crossbeam::channel::{Receiver, Sender};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sd_notify::NotifyState;
 
@@ -21,37 +22,76 @@ use super::plan::{Machine, Plan};
 use super::reload::Reloader;
 use super::signals::{self, Wish};
 use super::status::Listeners;
-use super::{admin, data, demo};
+use super::{admin, data, demo, vault};
+use crate::base::event::Event;
 use crate::engine::{Command, Entry, Policy, Revival};
 use crate::io::{self, Bind, Reactors, StartError, TlsShared};
 use crate::store::journal::DamageKind;
+use crate::store::worker::Storage;
 use crate::store::{Recovered, StreamId};
 
 /// How often the certificate is looked at.
 const DAY: Duration = Duration::from_secs(86_400);
 
+/// The queue of what the administrator wants, with an end for those who add to it.
+type Wishes = (Sender<Wish>, Receiver<Wish>);
+
+/// How a server ended.
+enum Ended {
+    Stopped,
+    /// To start again on the staged store; whom to tell where the former one is.
+    ForRestore(Loaded, Sender<Option<PathBuf>>),
+}
+
+/// What comes after a stop.
+#[derive(Clone, Copy)]
+enum Next {
+    Nothing,
+    Start,
+}
+
+/// A restore that waits for the new server.
+struct Restored {
+    reply: Sender<Option<PathBuf>>,
+    former: Option<PathBuf>,
+}
+
 /// Serves until somebody wants it to stop.
 ///
 /// # Errors
 /// Why it cannot start.
-pub fn serve(loaded: Loaded) -> Result<Exit, Failure> {
-    let config = &loaded.config;
-    let log = Log::start(config).map_err(|e| {
-        Failure::new(
-            Exit::Configuration,
-            format!("log.target {}: {e}", config.log_target),
-        )
+pub fn serve(mut loaded: Loaded) -> Result<Exit, Failure> {
+    let log = Log::start(&loaded.config).map_err(|e| {
+        let line = format!("log.target {}: {e}", loaded.config.log_target);
+        Failure::new(Exit::Configuration, line)
     })?;
-    let served = run(loaded, &log);
+    let wishes = signals::watch().map_err(|e| Failure::new(Exit::Internal, e))?;
+    raise_descriptors();
+    let mut restored = None;
+    let served = loop {
+        match run(loaded, &log, &wishes, restored.take()) {
+            Ok(Ended::Stopped) => break Ok(Exit::Done),
+            Ok(Ended::ForRestore(again, reply)) => {
+                loaded = again;
+                match vault::swap(&loaded.config.data_dir) {
+                    Ok(former) => restored = Some(Restored { reply, former }),
+                    Err(line) => break Err(Failure::new(Exit::Data, line)),
+                }
+            }
+            Err(failure) => break Err(failure),
+        }
+    };
     log.flush();
     served
 }
 
-fn run(loaded: Loaded, log: &Log) -> Result<Exit, Failure> {
+fn run(
+    loaded: Loaded,
+    log: &Log,
+    wishes: &Wishes,
+    restored: Option<Restored>,
+) -> Result<Ended, Failure> {
     let began = Instant::now();
-    let internal = |e: std::io::Error| Failure::new(Exit::Internal, e);
-    let wishes = signals::watch().map_err(internal)?;
-    raise_descriptors();
     let config = &loaded.config;
     let plan = Plan::new(config, Machine::here())
         .map_err(|line| Failure::new(Exit::Configuration, line))?;
@@ -59,7 +99,7 @@ fn run(loaded: Loaded, log: &Log) -> Result<Exit, Failure> {
     let depot = depot::open(config)?;
     tell_damage(&depot.recovered);
     let storage = depot.storage.clone();
-    let started = start(&loaded, plan, depot, log);
+    let started = start(&loaded, plan, depot, log, &wishes.0);
     let (live, reloader) = match started {
         Ok(started) => started,
         Err(failure) => {
@@ -68,9 +108,21 @@ fn run(loaded: Loaded, log: &Log) -> Result<Exit, Failure> {
         }
     };
     tell_started(&loaded, &live, log, began);
-    let reloader = wait(&live, reloader, &wishes);
-    stop(&live, &storage, reloader.loaded());
-    Ok(Exit::Done)
+    if let Some(Restored { reply, former }) = restored {
+        // A command that was interrupted learns of it from the log.
+        let _ = reply.send(former);
+    }
+    let (loaded, reply) = wait(&live, reloader, &wishes.1);
+    let next = if reply.is_some() {
+        Next::Start
+    } else {
+        Next::Nothing
+    };
+    stop(&live, &storage, &loaded, next);
+    Ok(match reply {
+        Some(reply) => Ended::ForRestore(loaded, reply),
+        None => Ended::Stopped,
+    })
 }
 
 /// Everything between open storage and a server that is ready.
@@ -79,6 +131,7 @@ fn start(
     plan: Plan,
     depot: Depot,
     log: &Log,
+    wishes: &Sender<Wish>,
 ) -> Result<(Live, Reloader), Failure> {
     let config = &loaded.config;
     let Depot {
@@ -111,6 +164,10 @@ fn start(
         private_descriptors: plan.private_descriptors,
         policy,
         next_id: recovered.next_id,
+        events: {
+            let log = log.clone();
+            Arc::new(move |shard, events: &mut Vec<Event>| log.events(shard, events))
+        },
     })
     .map_err(start_failure)?;
     let _ = shards.set(reactors.outlet());
@@ -126,7 +183,14 @@ fn start(
         Arc::new(move |ops: &mut crate::store::Ops| storage.submit(ops))
     };
     let handle = reactors.start(submit).map_err(start_failure)?;
-    let live = Live::new(handle, log.clone(), plan, listeners);
+    let live = Live::new(
+        handle,
+        log.clone(),
+        plan,
+        listeners,
+        &config.data_dir,
+        wishes.clone(),
+    );
     let mut desk = Desk::new(accounts, config.domains.clone(), Some(live.clone()));
     std::thread::Builder::new()
         .name("admin".into())
@@ -174,11 +238,16 @@ fn hand_over(
     Ok(())
 }
 
-/// Reloads until it is time to stop.
-fn wait(live: &Live, mut reloader: Reloader, wishes: &Receiver<Wish>) -> Reloader {
+/// Reloads until it is time to stop; returns whom to tell when that is for a restore.
+fn wait(
+    live: &Live,
+    mut reloader: Reloader,
+    wishes: &Receiver<Wish>,
+) -> (Loaded, Option<Sender<Option<PathBuf>>>) {
     loop {
         match wishes.recv_timeout(DAY) {
-            Ok(Wish::Stop) => return reloader,
+            Ok(Wish::Stop) => return (reloader.into_loaded(), None),
+            Ok(Wish::Restore(reply)) => return (reloader.into_loaded(), Some(reply)),
             Ok(Wish::Reload) => reloader.reload(live),
             Err(_) => {
                 let loaded = reloader.loaded();
@@ -191,9 +260,12 @@ fn wait(live: &Live, mut reloader: Reloader, wishes: &Receiver<Wish>) -> Reloade
 }
 
 /// Ends in order and in bounded time: listeners, sessions, storage.
-fn stop(live: &Live, storage: &crate::store::worker::Storage, loaded: &Loaded) {
+fn stop(live: &Live, storage: &Storage, loaded: &Loaded, next: Next) {
     let began = Instant::now();
-    tell_manager(&[NotifyState::Stopping]);
+    match next {
+        Next::Nothing => tell_manager(&[NotifyState::Stopping]),
+        Next::Start => tell_manager(&[NotifyState::Reloading]),
+    }
     let patience = loaded.config.shutdown_timeout;
     tracing::info!(seconds = patience.as_secs(), "stopping");
     let in_time = live.take().is_none_or(|reactors| {

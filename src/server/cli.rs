@@ -9,7 +9,7 @@ use super::admin::{Answer, Request};
 use super::config::{self, Loaded, Wanted};
 use super::exit::{Exit, Failure};
 use super::status::Status;
-use super::{boot, check, door, reference, show, user};
+use super::{boot, check, door, reference, show, user, vault};
 
 /// encke, an XMPP server that never loses what was acknowledged.
 ///
@@ -49,6 +49,16 @@ enum Command {
     Config(ConfigCommand),
     /// Show how the running server is doing
     Status,
+    /// Write everything that is kept into one file
+    Backup {
+        /// The file; it is replaced once the backup is complete
+        file: PathBuf,
+    },
+    /// Replace everything that is kept by a backup
+    Restore {
+        /// A file that `backup` wrote
+        file: PathBuf,
+    },
 }
 
 /// Work on accounts.
@@ -144,6 +154,8 @@ fn dispatch(cli: &Cli) -> Result<Exit, Failure> {
         }
         Command::Check => check_all(cli, form),
         Command::Status => show_status(cli, form),
+        Command::Backup { file } => print(&vault::back_up(&load(cli)?.config, file, form)?),
+        Command::Restore { file } => print(&vault::restore(&load(cli)?.config, file, form)?),
         Command::Serve => boot::serve(load(cli)?),
     }
 }

@@ -1,5 +1,6 @@
 //! Storage as the server and the commands open it.
 
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use crossbeam::channel::{Receiver, unbounded};
@@ -25,6 +26,11 @@ pub struct Depot {
 /// The name of storage in the data directory.
 const DIR: &str = "store";
 
+/// Where storage is in a data directory.
+pub fn dir(data_dir: &Path) -> PathBuf {
+    data_dir.join(DIR)
+}
+
 /// Takes the data directory for this process, recovers it and starts the storage threads.
 ///
 /// # Errors
@@ -41,7 +47,7 @@ pub fn open(config: &Config) -> Result<Depot, Failure> {
             outlet(shard, replies);
         }
     });
-    let place = Place::in_dir(config.data_dir.join(DIR));
+    let place = Place::in_dir(dir(&config.data_dir));
     let (storage, recovered) =
         Storage::open(&place, outlet).map_err(|e| Failure::new(Exit::Data, e))?;
     Ok(Depot {

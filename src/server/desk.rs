@@ -1,14 +1,16 @@
 //! Who answers at the counter: the same for a running server and for a command without one.
 
 use std::io;
+use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::accounts::{Accounts, Credentials, Outcome};
-use super::admin::{Account, Answer, Office, Request, Sink, State};
+use super::admin::{Account, Answer, Request, Sink, State};
 use super::import::local_jid;
 use super::live::Live;
+use super::vault;
 use crate::stream::sasl::Keys;
 
 /// Answers requests on storage and, if there are any, on reactors.
@@ -16,6 +18,7 @@ pub struct Desk {
     accounts: Accounts,
     domains: Vec<String>,
     live: Option<Live>,
+    closed: bool,
 }
 
 impl Desk {
@@ -25,12 +28,34 @@ impl Desk {
             accounts,
             domains,
             live,
+            closed: false,
         }
     }
 
     /// Storage itself, to stop it when the command is done.
     pub fn accounts(&self) -> &Accounts {
         &self.accounts
+    }
+
+    /// Answers one request, all lines but the last.
+    ///
+    /// # Errors
+    /// The line that explains the failure.
+    pub fn answer(&mut self, request: Request, sink: &mut Sink<'_>) -> Result<(), String> {
+        match request {
+            Request::Add { accounts } => self.add(accounts, sink),
+            Request::Replace { account } => self.replace(account, sink),
+            Request::Delete { jid } => self.delete(&jid, sink),
+            Request::List => self.list(sink),
+            Request::Status => self.status(sink),
+            Request::Backup { file } => self.back_up(&file, sink),
+            Request::Restore { file } => self.restore(&file, sink),
+        }
+    }
+
+    /// Whether a new server has taken over, with a desk of its own.
+    pub fn is_closed(&self) -> bool {
+        self.closed
     }
 
     fn add(&mut self, accounts: Vec<Account>, sink: &mut Sink<'_>) -> Result<(), String> {
@@ -101,6 +126,29 @@ impl Desk {
         failed.map_or(Ok(()), |e| Err(e.to_string()))
     }
 
+    fn back_up(&self, file: &Path, sink: &mut Sink<'_>) -> Result<(), String> {
+        let kept = vault::keep(self.accounts.storage(), file)?;
+        tracing::info!(file = %file.display(), rows = kept.rows, "backed-up");
+        let (rows, messages, octets) = (kept.rows, kept.messages, kept.octets);
+        sink(Answer::Kept {
+            rows,
+            messages,
+            octets,
+        })
+        .map_err(|e| e.to_string())
+    }
+
+    /// The new store is made while the old one serves; only then does the server start again.
+    fn restore(&mut self, file: &Path, sink: &mut Sink<'_>) -> Result<(), String> {
+        let Some(live) = &self.live else {
+            return Err("no server is running".into());
+        };
+        vault::stage(live.data_dir(), file)?;
+        let former = live.restart_on_staged()?;
+        self.closed = true;
+        sink(Answer::Restored { former }).map_err(|e| e.to_string())
+    }
+
     fn status(&self, sink: &mut Sink<'_>) -> Result<(), String> {
         let Some(live) = &self.live else {
             return Err("no server is running".into());
@@ -117,18 +165,6 @@ impl Desk {
             .map_err(|e| format!("{jid}: {e}"))?;
         Keys::decode(&record).map_err(|e| format!("{jid}: {e}"))?;
         Ok(Credentials { jid, record })
-    }
-}
-
-impl Office for Desk {
-    fn answer(&mut self, request: Request, sink: &mut Sink<'_>) -> Result<(), String> {
-        match request {
-            Request::Add { accounts } => self.add(accounts, sink),
-            Request::Replace { account } => self.replace(account, sink),
-            Request::Delete { jid } => self.delete(&jid, sink),
-            Request::List => self.list(sink),
-            Request::Status => self.status(sink),
-        }
     }
 }
 

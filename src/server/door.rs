@@ -1,7 +1,7 @@
 //! How a command reaches the accounts: the running server, or storage under its lock.
 
 use super::accounts::Accounts;
-use super::admin::{Line, Office, Request, Sink};
+use super::admin::{Line, Request, Sink};
 use super::config::Config;
 use super::depot;
 use super::desk::Desk;

@@ -1,10 +1,14 @@
 //! The running reactors, as the administrator's counter sees them.
 
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use crossbeam::channel::{Sender, bounded};
+
 use super::log::Log;
 use super::plan::Plan;
+use super::signals::Wish;
 use super::status::{Listeners, ShardStatus, Status, StorageStatus, memory_octets};
 use crate::engine::Command;
 use crate::io::{Handle, ShardReport};
@@ -19,6 +23,8 @@ pub struct Live {
     began: Instant,
     plan: Plan,
     listeners: Listeners,
+    data_dir: PathBuf,
+    wishes: Sender<Wish>,
 }
 
 /// How long a shard may take to say how it is.
@@ -26,20 +32,45 @@ const REPORT_TIMEOUT: Duration = Duration::from_secs(2);
 
 impl Live {
     /// A server that has just begun.
-    pub fn new(reactors: Handle, log: Log, plan: Plan, listeners: Listeners) -> Self {
-        let reactors = Arc::new(Mutex::new(Some(reactors)));
+    pub fn new(
+        reactors: Handle,
+        log: Log,
+        plan: Plan,
+        listeners: Listeners,
+        data_dir: &Path,
+        wishes: Sender<Wish>,
+    ) -> Self {
         Self {
-            reactors,
+            reactors: Arc::new(Mutex::new(Some(reactors))),
             log,
             began: Instant::now(),
             plan,
             listeners,
+            data_dir: data_dir.into(),
+            wishes,
         }
     }
 
     /// Where it listens.
     pub fn listeners(&self) -> &Listeners {
         &self.listeners
+    }
+
+    /// Where its data are.
+    pub fn data_dir(&self) -> &Path {
+        &self.data_dir
+    }
+
+    /// Ends this server, puts the staged store in its place and starts again; returns where the
+    /// former store is kept.
+    ///
+    /// # Errors
+    /// When the server cannot start again; it ends then.
+    pub fn restart_on_staged(&self) -> Result<Option<PathBuf>, String> {
+        let (reply, replies) = bounded(1);
+        let asked = self.wishes.send(Wish::Restore(reply));
+        let answered = asked.ok().and_then(|()| replies.recv().ok());
+        answered.ok_or_else(|| "the server could not start again; its log says why".into())
     }
 
     /// Gives every shard a command.

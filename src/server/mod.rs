@@ -26,3 +26,4 @@ pub mod signals;
 pub mod status;
 mod user;
 pub mod value;
+mod vault;

@@ -46,6 +46,11 @@ impl Reloader {
         &self.loaded
     }
 
+    /// The configuration in force, for a next start.
+    pub fn into_loaded(self) -> Loaded {
+        self.loaded
+    }
+
     /// Reads everything again. What is wrong keeps its old state, and the log says why.
     pub fn reload(&mut self, live: &Live) {
         // systemd tells this reload from an earlier one by the time.

@@ -354,17 +354,23 @@ fn parse_ascii(text: &[u8]) -> Ascii {
 /// A host name in lower case that the general way would leave alone: labels of 1 to 63 letters,
 /// digits and inner hyphens, not in an encoded form, and not a number that may be an address.
 fn is_plain_domain(domain: &[u8]) -> bool {
-    if domain.is_empty() || domain.len() > HOST_OCTETS_MAX {
-        return false;
+    let mut label_octets = 0;
+    let mut before = b'.';
+    for &b in domain {
+        label_octets = match b {
+            b'a'..=b'z' => label_octets + 1,
+            b'0'..=b'9' if label_octets > 0 => label_octets + 1,
+            // `--` in the third and fourth place marks an encoded label.
+            b'-' if label_octets > 0 && (label_octets, before) != (3, b'-') => label_octets + 1,
+            b'.' if label_octets > 0 && before != b'-' => 0,
+            _ => return false,
+        };
+        if label_octets > LABEL_OCTETS_MAX {
+            return false;
+        }
+        before = b;
     }
-    let mut labels = domain.split(|&b| b == b'.');
-    labels.all(|label| {
-        label.len() <= LABEL_OCTETS_MAX
-            && label.iter().all(|&b| is(b, DOMAIN))
-            && label.first().is_some_and(|b| b.is_ascii_lowercase())
-            && label.last() != Some(&b'-')
-            && label.get(2..4) != Some(b"--")
-    })
+    domain.len() <= HOST_OCTETS_MAX && label_octets > 0 && before != b'-'
 }
 
 /// Length of each part (RFC 7622 section 3).
@@ -561,7 +567,9 @@ mod tests {
         fn the_ascii_path_agrees_with_the_crate(text in "[ -~]{0,12}|[a-cX\"1-3.:@/-]{0,16}|[a-z0-9.-]{0,9}@[a-z0-9.-]{1,12}(/[!-~]{1,9})?") {
             let ours = Jid::parse(&text).ok().map(|jid| jid.as_str().to_owned());
             // The crate keeps the final dot of a domain, and counts it wrongly before a resource.
-            prop_assume!(!text.ends_with('.') && !text.contains("./"));
+            if text.ends_with('.') || text.contains("./") {
+                return Ok(());
+            }
             let theirs = jid::Jid::new(&text).ok().filter(|jid| {
                 // It lets through what no host name has.
                 let domain = jid.domain().as_str();

@@ -123,7 +123,11 @@ impl Names {
     }
 
     /// The default namespace that the header gives to each element.
+    #[inline]
     pub fn scope_default(&mut self, scope: &StreamScope) -> Ns {
+        if scope.is_standard() {
+            return Ns::Client;
+        }
         match scope.default_namespace() {
             "" => Ns::None,
             ns::CLIENT => Ns::Client,

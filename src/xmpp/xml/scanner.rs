@@ -55,8 +55,8 @@ pub struct Scanner {
     markup: usize,
     /// Where the name or value in hand begins.
     token: usize,
-    /// The name in hand.
-    name: Name,
+    /// Octets before the colon of the name in hand; zero when there is none yet.
+    prefix: u32,
     /// The name of the element in hand.
     opened: Name,
     quote: u8,
@@ -175,7 +175,7 @@ impl Scanner {
             at: 0,
             markup: 0,
             token: 0,
-            name: Name::default(),
+            prefix: 0,
             opened: Name::default(),
             quote: 0,
             failed: None,

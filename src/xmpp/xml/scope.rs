@@ -66,6 +66,11 @@ impl StreamScope {
         !matches!(self.0, Kind::Closed)
     }
 
+    /// Whether the header was the usual one.
+    pub(super) const fn is_standard(&self) -> bool {
+        matches!(self.0, Kind::Standard)
+    }
+
     /// The language of what does not name its own.
     pub fn lang(&self) -> Option<&str> {
         match &self.0 {

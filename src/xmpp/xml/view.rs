@@ -31,6 +31,13 @@ impl<'a> Element<'a> {
         as_str(self.namespace_octets())
     }
 
+    /// The namespace of children without prefix and declaration; empty when there is none. Whoever
+    /// writes another start tag around the content must see that it stays the same.
+    pub fn default_namespace(self) -> &'a str {
+        let names = &self.scanner.names;
+        as_str(names.octets(self.bytes, self.scanner.inner_default))
+    }
+
     /// Whether this is `local` of the namespace `ns`.
     pub fn is(self, ns: &str, local: &str) -> bool {
         self.scanner.root.name.local(self.bytes) == local.as_bytes()
@@ -195,8 +202,7 @@ impl<'a> Header<'a> {
 
     /// The namespace of the content (RFC 6120 section 4.8.2); empty when there is none.
     pub fn default_namespace(self) -> &'a str {
-        let scanner = self.0.scanner;
-        as_str(scanner.names.octets(self.0.bytes, scanner.inner_default))
+        self.0.default_namespace()
     }
 
     /// The prefixes and their namespaces.

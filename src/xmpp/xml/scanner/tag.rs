@@ -46,22 +46,22 @@ impl Scanner {
     fn begin_name(&mut self, at: usize) {
         self.token = at;
         self.at = at;
-        self.name.prefix = 0;
+        self.prefix = 0;
     }
 
-    /// Goes on in a name. Returns whether its end was seen.
+    /// Goes on in a name. `None`: the input ends before it does.
     #[inline(always)]
-    fn scan_name(&mut self, bytes: &[u8]) -> Result<bool, StreamError> {
+    fn scan_name(&mut self, bytes: &[u8]) -> Result<Option<Name>, StreamError> {
         let mut at = self.at;
         loop {
             match bytes.get(at) {
                 Some(&b) if octets::is(b, NAME) => at += 1,
                 Some(b':') => {
                     // One colon, neither first nor last (Namespaces, production 7).
-                    if self.name.prefix != 0 || at == self.token {
+                    if self.prefix != 0 || at == self.token {
                         return Err(StreamError::NotWellFormed);
                     }
-                    self.name.prefix = (at - self.token) as u32;
+                    self.prefix = (at - self.token) as u32;
                     at += 1;
                 }
                 Some(&b) if b >= 0x80 => match utf8(bytes, at) {
@@ -71,14 +71,17 @@ impl Scanner {
                 },
                 Some(_) => {
                     self.at = at;
-                    self.name.span = Span::new(self.token, at);
-                    return self.check_local(bytes).map(|()| true);
+                    self.check_local(bytes)?;
+                    return Ok(Some(Name {
+                        span: Span::new(self.token, at),
+                        prefix: self.prefix,
+                    }));
                 }
                 None => break,
             }
         }
         self.at = at;
-        Ok(false)
+        Ok(None)
     }
 
     fn may_stand(&self, c: char, at: usize) -> bool {
@@ -88,7 +91,7 @@ impl Scanner {
 
     /// Where the part behind the colon begins, or the token when there is none.
     fn local_start(&self) -> usize {
-        match self.name.prefix {
+        match self.prefix {
             0 => self.token,
             prefix => self.token + prefix as usize + 1,
         }
@@ -97,7 +100,7 @@ impl Scanner {
     /// The part behind the colon is a name of its own. The first octet of the whole was checked.
     #[inline(always)]
     fn check_local(&self, bytes: &[u8]) -> Result<(), StreamError> {
-        if self.name.prefix == 0 {
+        if self.prefix == 0 {
             return Ok(());
         }
         match bytes
@@ -111,10 +114,10 @@ impl Scanner {
 
     #[inline(always)]
     pub(super) fn open_name(&mut self, bytes: &[u8]) -> Stepped {
-        if !self.scan_name(bytes)? {
+        let Some(name) = self.scan_name(bytes)? else {
             return Ok(Step::Wait(State::OpenName));
-        }
-        self.opened = self.name;
+        };
+        self.opened = name;
         Ok(Step::To(State::InTag))
     }
 
@@ -147,10 +150,9 @@ impl Scanner {
 
     #[inline(always)]
     pub(super) fn attribute_name(&mut self, bytes: &[u8]) -> Stepped {
-        if !self.scan_name(bytes)? {
+        let Some(name) = self.scan_name(bytes)? else {
             return Ok(Step::Wait(State::AttributeName));
-        }
-        let name = self.name;
+        };
         let octets = name.span.of(bytes);
         let kind = match (name.prefix, octets) {
             (0, b"xmlns") => AttributeKind::DefaultNamespace,

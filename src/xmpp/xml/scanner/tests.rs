@@ -545,6 +545,7 @@ fn heads_and_children_are_read_without_a_tree() {
         (child.attr("a").as_deref(), child.start, child.is_empty()),
         (Some("1 2"), 0, true)
     );
+    assert_eq!(element.default_namespace(), "jabber:client");
     let child = element.child("urn:s", "y").unwrap();
     assert_eq!(
         (child.tree().text().as_str(), child.is_empty()),
