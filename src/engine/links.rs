@@ -111,6 +111,12 @@ impl Link {
         }
     }
 
+    /// Whether the header of a stream that follows authentication is due.
+    pub fn restarts(&self) -> bool {
+        let authenticated = matches!(&self.stream, Stream::Login(login) if login.authenticated);
+        authenticated && !self.scope.is_open()
+    }
+
     /// Its login, until bound.
     pub fn login(&mut self) -> Option<&mut Login> {
         match &mut self.stream {

@@ -338,7 +338,9 @@ impl Shard {
     fn keep_unread(&mut self, key: LinkKey, unread: Box<Unread>, fx: &mut Effects) {
         match self.links.get_mut(key) {
             Some(link) if link.reading == Reading::Tls => {
-                fx.link(key, LinkEffect::Abort);
+                if !unread.octets.iter().copied().all(is_space) {
+                    fx.link(key, LinkEffect::Abort);
+                }
                 self.core.pool.give(unread.octets);
             }
             Some(link) if !matches!(link.stream, Stream::Closing(_)) => link.unread = Some(unread),
@@ -371,9 +373,18 @@ impl Shard {
             if link.reading != Reading::On {
                 break;
             }
+            if link.restarts() {
+                // What a client put behind its last element belongs to the stream before.
+                at += bytes[at..]
+                    .iter()
+                    .take_while(|octet| is_space(**octet))
+                    .count();
+            }
+            let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) else {
+                break;
+            };
             let bounds = bounds_of(&self.core, link);
             let scope = std::mem::replace(&mut link.scope, StreamScope::closed());
-            let rest = &bytes[at..];
             let progress = scanner.next(rest, &scope, &bounds);
             let taken = match progress {
                 Ok(Progress::Incomplete) => {
@@ -735,6 +746,11 @@ impl Link {
         fx.link(key, LinkEffect::Flush);
         fx.link(key, LinkEffect::Close);
     }
+}
+
+/// White space as XML has it.
+const fn is_space(octet: u8) -> bool {
+    matches!(octet, b' ' | b'\t' | b'\r' | b'\n')
 }
 
 /// RFC 6120 section 13.12: what a peer may send depends on whether we know who it is.
