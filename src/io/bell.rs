@@ -43,6 +43,11 @@ impl Bell {
     pub fn ring(&self) -> bool {
         fence(Ordering::SeqCst);
         // The load keeps the cache line shared while the owner is awake, which is the usual case.
-        self.asleep.load(Ordering::Relaxed) && self.asleep.swap(false, Ordering::Relaxed)
+        // An exchange that fails stores nothing, so only an owner that lay down can be taken up.
+        self.asleep.load(Ordering::Relaxed)
+            && self
+                .asleep
+                .compare_exchange(true, false, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok()
     }
 }

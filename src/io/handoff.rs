@@ -16,6 +16,7 @@ use rustix::net::{
     SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg,
     sendmsg, socketpair,
 };
+use smallvec::SmallVec;
 
 use crate::engine::{Origin, Released};
 use crate::io::mailbox::{Inlet, Post};
@@ -98,7 +99,10 @@ impl Courier {
         while !waiting.is_empty() {
             let batch = match &self.pairs[usize::from(to)] {
                 None => waiting.len(),
-                Some(pair) => match send_descriptors(pair.as_fd(), waiting) {
+                Some(pair) => match send_descriptors(
+                    pair.as_fd(),
+                    waiting.iter().map(|(socket, _)| socket.as_fd()),
+                ) {
                     Ok(sent) => sent,
                     Err(Errno::AGAIN | Errno::TOOMANYREFS | Errno::NOBUFS | Errno::NOMEM) => break,
                     Err(error) => {
@@ -146,16 +150,13 @@ impl Courier {
     }
 }
 
-/// One message: an octet and a descriptor for each of the first links.
-fn send_descriptors(
+/// One message: an octet and a descriptor for each of the first sockets. Returns how many.
+fn send_descriptors<'fd>(
     pair: BorrowedFd<'_>,
-    waiting: &VecDeque<(TcpStream, Box<Handoff>)>,
+    sockets: impl Iterator<Item = BorrowedFd<'fd>>,
 ) -> Result<usize, Errno> {
-    let sockets: smallvec::SmallVec<[BorrowedFd<'_>; DESCRIPTORS_MAX]> = waiting
-        .iter()
-        .take(DESCRIPTORS_MAX)
-        .map(|(socket, _)| socket.as_fd())
-        .collect();
+    let sockets: SmallVec<[BorrowedFd<'_>; DESCRIPTORS_MAX]> =
+        sockets.take(DESCRIPTORS_MAX).collect();
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     let fits = control.push(SendAncillaryMessage::ScmRights(&sockets));
@@ -199,4 +200,93 @@ fn receive_descriptors(
     }
     arrived.resize_with(meant, || None);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+    use std::process::Command;
+
+    use rustix::process::{Resource, getrlimit, setrlimit};
+
+    use super::*;
+
+    /// A client's end and ours, for each of `count` links.
+    fn sockets(count: usize) -> (Vec<TcpStream>, Vec<TcpStream>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let connect = || {
+            let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            (client, listener.accept().unwrap().0)
+        };
+        (0..count).map(|_| connect()).unzip()
+    }
+
+    fn pass(ours: &[TcpStream], between: &[Courier]) -> VecDeque<Option<OwnedFd>> {
+        let there = between[0].pairs[1].as_ref().unwrap();
+        let here = between[1].pairs[0].as_ref().unwrap();
+        let mut sent = 0;
+        while sent < ours.len() {
+            let rest = ours[sent..].iter().map(AsFd::as_fd);
+            sent += send_descriptors(there.as_fd(), rest).unwrap();
+        }
+        let mut arrived = VecDeque::new();
+        while arrived.len() < ours.len() {
+            receive_descriptors(here.as_fd(), &mut arrived).unwrap();
+        }
+        assert!(receive_descriptors(here.as_fd(), &mut arrived).is_err());
+        arrived
+    }
+
+    #[test]
+    fn descriptors_arrive_in_the_order_they_were_sent() {
+        let (mut clients, ours) = sockets(DESCRIPTORS_MAX * 2 + 3);
+        let arrived = pass(&ours, &pairs(2).unwrap());
+        drop(ours);
+        assert_eq!(arrived.len(), clients.len());
+        for (number, (client, socket)) in clients.iter_mut().zip(arrived).enumerate() {
+            let mut socket = TcpStream::from(socket.unwrap());
+            socket.write_all(&[number as u8]).unwrap();
+            let mut read = [0];
+            client.read_exact(&mut read).unwrap();
+            assert_eq!(usize::from(read[0]), number);
+        }
+    }
+
+    /// Limits are the process's, so this runs in one of its own.
+    #[test]
+    fn a_full_table_loses_the_last_ones_and_no_other() {
+        let name = "io::handoff::tests::a_full_table_in_a_process_of_its_own";
+        let outcome = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", name, "--ignored", "--nocapture"])
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&outcome.stdout);
+        assert!(
+            outcome.status.success() && text.contains("1 passed"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    #[ignore = "changes the limits of the process; another test runs it"]
+    fn a_full_table_in_a_process_of_its_own() {
+        const ROOM: usize = 5;
+        let (mut clients, ours) = sockets(DESCRIPTORS_MAX);
+        let between = pairs(2).unwrap();
+        let limit = getrlimit(Resource::Nofile);
+        let mut low = limit;
+        let next = rustix::io::fcntl_dupfd_cloexec(&ours[0], 0).unwrap();
+        low.current = Some(next.as_raw_fd() as u64 + ROOM as u64);
+        drop(next);
+        setrlimit(Resource::Nofile, low).unwrap();
+        let arrived = pass(&ours, &between);
+        setrlimit(Resource::Nofile, limit).unwrap();
+        let here: Vec<_> = arrived.iter().map(Option::is_some).collect();
+        let meant: Vec<_> = (0..DESCRIPTORS_MAX).map(|number| number < ROOM).collect();
+        assert_eq!(here, meant);
+        drop(ours);
+        let lost = clients.last_mut().unwrap();
+        assert_eq!(lost.read(&mut [0]).unwrap(), 0, "the link is closed");
+    }
 }
