@@ -307,6 +307,7 @@ fn authenticated(shard: &mut Shard, key: LinkKey, account: &BareJid, now: Now, f
         login.authenticated = true;
         shard.backoff.succeeded(login.peer, account.as_str());
     }
+    fx.link(key, LinkEffect::Authenticated);
     let home = shard.core.home(account.as_str());
     if home == shard.core.shard {
         return admit(shard, key, now, fx);

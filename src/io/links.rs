@@ -442,6 +442,7 @@ impl Links {
                 socket.flags.clear(Flags::PAUSED);
                 self.queue_read(key);
             }
+            LinkEffect::Authenticated => self.uncount(key),
             LinkEffect::HandOff(to) => {
                 socket.flags.set(Flags::LEAVING);
                 self.leaving.push((key, to));
@@ -449,6 +450,16 @@ impl Links {
             }
             LinkEffect::Close => self.begin_close(key, shard.now.mono),
             LinkEffect::Abort => self.lose(key, shard),
+        }
+    }
+
+    /// The address no longer counts for this link.
+    fn uncount(&mut self, key: LinkKey) {
+        if let Some(socket) = self.sockets.get_mut(key)
+            && socket.flags.has(Flags::COUNTED)
+        {
+            socket.flags.clear(Flags::COUNTED);
+            self.shared.census.dismiss(socket.address);
         }
     }
 
@@ -686,14 +697,12 @@ impl Links {
                 }
                 continue;
             };
+            // Who moves has authenticated.
+            self.uncount(key);
             let Some(socket) = self.sockets.remove(key) else {
                 continue;
             };
             let entry = socket.entry();
-            if socket.flags.has(Flags::COUNTED) {
-                // Who moves has authenticated.
-                self.shared.census.dismiss(socket.address);
-            }
             let Ok(peer) = socket.stream.peer_addr() else {
                 self.shared.census.leave();
                 continue;
@@ -770,11 +779,10 @@ pub(super) const MAIL_TOKEN: Token = Token(usize::MAX);
 
 /// What keeps a readable link from being read.
 const HOLDING_FLAGS: Flags = Flags::PAUSED.with(Flags::LEAVING).with(Flags::ENDED);
-/// What is true of a socket wherever it is.
+/// What is true of a socket wherever it is. Not that it is paused: its new shard reads it.
 const MOVING_FLAGS: Flags = Flags::TLS
     .with(Flags::DIRECT)
     .with(Flags::REFUSED)
-    .with(Flags::PAUSED)
     .with(Flags::READ_CLOSED);
 
 /// What became of a link's output.

@@ -25,6 +25,8 @@ const POSTS_PER_TURN: usize = 4_096;
 const RETRY: Duration = Duration::from_millis(1);
 /// Emptied batches kept for the next turns.
 const BATCHES_KEPT: usize = 64;
+/// A larger one is freed: one busy moment must not stay for ever.
+const BATCH_OCTETS_KEPT: usize = 64 * 1024;
 
 /// The loop around one shard.
 pub(super) struct Reactor {
@@ -44,6 +46,8 @@ pub(super) struct Reactor {
     /// Mail that its destination has no room for: while there is some, no link is read.
     keeps_mail: bool,
     turns: u64,
+    /// Until what was posted before the start is carried out, nobody is accepted.
+    opening: bool,
     ends: bool,
 }
 
@@ -91,6 +95,7 @@ impl Reactor {
             called: Vec::new(),
             keeps_mail: false,
             turns: 0,
+            opening: true,
             ends: false,
         })
     }
@@ -121,7 +126,7 @@ impl Reactor {
                 self.links.mark_ready(event);
             }
         }
-        if !self.keeps_mail {
+        if self.reads() {
             self.links.accept(&mut self.shard);
             self.links.read_ready(&mut self.shard);
         }
@@ -166,7 +171,7 @@ impl Reactor {
         let now = self.shard.now.mono;
         let effects = &self.shard.effects;
         let unfinished = !effects.links.is_empty() || !effects.ops.is_empty();
-        if unfinished || self.links.has_work(now, !self.keeps_mail) {
+        if unfinished || self.opening || self.links.has_work(now, self.reads()) {
             return Some(Duration::ZERO);
         }
         let deadlines = [
@@ -181,21 +186,29 @@ impl Reactor {
         patience
     }
 
+    /// Whether links are read and accepted this turn.
+    fn reads(&self) -> bool {
+        !self.keeps_mail && !self.opening
+    }
+
     /// Mail is always drained, also while this shard keeps its own: so no two wait for each other.
     fn drain_mail(&mut self) {
         for _ in 0..POSTS_PER_TURN {
             let Some(post) = self.shared.inlets[usize::from(self.id)].take() else {
+                self.opening = false;
                 return;
             };
             self.shared.progress[usize::from(self.id)].count();
             match post {
                 Post::Batch { from, mut batch } => {
+                    let octets = batch.octets_len();
                     let input = Input::Mail {
                         from,
                         batch: &mut batch,
                     };
                     self.shard.feed(None, input);
-                    if batch.is_empty() && self.batches.len() < BATCHES_KEPT {
+                    if octets <= BATCH_OCTETS_KEPT && self.batches.len() < BATCHES_KEPT {
+                        batch.clear();
                         self.batches.push(batch);
                     }
                 }

@@ -21,6 +21,8 @@ pub enum LinkEffect {
     Pause,
     /// Read again.
     Resume,
+    /// The peer has proved who it is: its address no longer counts for this link.
+    Authenticated,
     /// Write what is due, then move the link to this shard: deregister, release, send.
     HandOff(ShardId),
     /// Write what is due within the linger time, then close. `Input::Closed` follows.
