@@ -1,0 +1,174 @@
+//! How links come and go: accepted, handed off, adopted.
+
+use std::net::TcpStream;
+use std::os::fd::AsRawFd;
+
+use mio::unix::SourceFd;
+
+use super::Links;
+use crate::engine::{Entry, Input, Origin};
+use crate::io::guard::Guarded;
+use crate::io::handoff::Handoff;
+use crate::io::listener::Accepted;
+use crate::io::socket::{Flags, Socket};
+use crate::store::ShardId;
+
+/// Links accepted from one listener in one turn.
+const ACCEPTS_PER_TURN: usize = 64;
+/// Links refused at once when no descriptor is left.
+const REFUSALS_PER_REST: usize = 64;
+/// What is true of a socket wherever it is. Not that it is paused: its new shard reads it.
+const MOVING_FLAGS: Flags = Flags::TLS
+    .with(Flags::DIRECT)
+    .with(Flags::REFUSED)
+    .with(Flags::READ_CLOSED);
+
+impl Links {
+    /// Accepts who waits, within the budget.
+    pub(in crate::io) fn accept(&mut self, shard: &mut Guarded) {
+        let now = shard.now.mono;
+        for index in 0..self.listeners.len() {
+            if !self.listeners[index].is_ready(now) {
+                continue;
+            }
+            for _ in 0..ACCEPTS_PER_TURN {
+                if !self.shared.census.enter() {
+                    self.listeners[index].rest(now);
+                    break;
+                }
+                let listener = &mut self.listeners[index];
+                let accepted = listener.accept();
+                let entry = listener.entry;
+                if let Accepted::Link(socket, peer) = accepted {
+                    self.open(socket, Origin { peer, entry }, shard);
+                    continue;
+                }
+                self.shared.census.leave();
+                if matches!(accepted, Accepted::Full) {
+                    let refused = self.spare.refuse(listener, REFUSALS_PER_REST);
+                    self.counters.refused += refused as u64;
+                    listener.rest(now);
+                }
+                if !matches!(accepted, Accepted::Failed) {
+                    break;
+                }
+            }
+        }
+    }
+
+    fn open(&mut self, stream: TcpStream, origin: Origin, shard: &mut Guarded) {
+        let slot = (!self.shared.census.is_memory_short(shard.now.mono))
+            .then(|| self.shared.census.admit(origin.peer.ip()))
+            .flatten();
+        let Some(address) = slot else {
+            self.shared.census.leave();
+            self.counters.refused += 1;
+            return;
+        };
+        let entry = match origin.entry {
+            Entry::Clear => Flags::NONE,
+            Entry::DirectTls => Flags::DIRECT.with(Flags::TLS),
+        };
+        let socket = Socket {
+            stream,
+            flags: Flags::WRITABLE.with(Flags::COUNTED).with(entry),
+            address,
+            tls: None,
+        };
+        if let Some(link) = self.insert(socket) {
+            self.counters.accepted += 1;
+            shard.feed(Some(link), Input::Opened { link, origin });
+        }
+    }
+
+    /// Lets go of the links that move, after their last octets were written.
+    pub(in crate::io) fn hand_off(
+        &mut self,
+        from: ShardId,
+        shard: &mut Guarded,
+        send: &mut dyn FnMut(ShardId, TcpStream, Box<Handoff>),
+    ) {
+        let mut leaving = std::mem::take(&mut self.leaving);
+        for (key, to) in leaving.drain(..) {
+            let Some(stream) = shard.release(key) else {
+                // The engine knows it no more: it closes already, or a panic has forgotten it.
+                if self
+                    .sockets
+                    .get(key)
+                    .is_some_and(|socket| !socket.flags.has(Flags::CLOSING))
+                {
+                    self.lose(key, shard);
+                }
+                continue;
+            };
+            // Who moves has authenticated.
+            self.uncount(key);
+            let Some(socket) = self.sockets.remove(key) else {
+                continue;
+            };
+            let entry = socket.entry();
+            let Ok(peer) = socket.stream.peer_addr() else {
+                self.shared.census.leave();
+                continue;
+            };
+            // Or this poll would go on receiving its events.
+            let _ = self
+                .registry
+                .deregister(&mut SourceFd(&socket.stream.as_raw_fd()));
+            self.counters.handed_off += 1;
+            let handoff = Handoff {
+                from,
+                socket: None,
+                origin: Origin { peer, entry },
+                stream,
+                tls: socket.tls,
+                flags: socket.flags.only(MOVING_FLAGS),
+            };
+            send(to, socket.stream, Box::new(handoff));
+        }
+        self.leaving = leaving;
+    }
+
+    /// Takes a link in. Registering reports its present state, so no edge is lost.
+    pub(in crate::io) fn adopt(
+        &mut self,
+        stream: Option<TcpStream>,
+        got: Handoff,
+        shard: &mut Guarded,
+    ) {
+        let Some(stream) = stream else {
+            self.counters.lost += 1;
+            self.shared.census.leave();
+            return;
+        };
+        let owes = got.tls.as_ref().is_some_and(|tls| !tls.unsent().is_empty());
+        let socket = Socket {
+            stream,
+            flags: got.flags.with(Flags::WRITABLE),
+            // Never read: the link is not counted any more.
+            address: Default::default(),
+            tls: got.tls,
+        };
+        let Some(link) = self.insert(socket) else {
+            return;
+        };
+        self.counters.adopted += 1;
+        let (origin, stream) = (got.origin, got.stream);
+        shard.feed(
+            Some(link),
+            Input::Adopted {
+                link,
+                origin,
+                stream,
+            },
+        );
+        if owes || got.flags.has(Flags::REFUSED) {
+            self.mark_dirty(link);
+        }
+    }
+
+    /// Accepts nobody any more.
+    pub(in crate::io) fn close_listeners(&mut self) {
+        self.listeners.clear();
+    }
+}
