@@ -54,6 +54,7 @@ impl Server {
             private_descriptors,
             policy: Arc::new(policy(limits)),
             next_id: MessageId(1),
+            events: Arc::new(|_, events| events.clear()),
         })
         .unwrap();
         let outlet: Outlet = reactors.outlet();
