@@ -434,8 +434,9 @@ pub fn split_local(bare: &str) -> (Option<&str>, &str) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use proptest::prelude::*;
+    use proptest::test_runner::RngSeed;
 
     use super::*;
 
@@ -548,7 +549,23 @@ mod tests {
         assert_eq!(normal("CAFE\u{301}@b"), normal("café@b"));
     }
 
+    /// The same cases each time, unless `PROPTEST_RNG_SEED` and `PROPTEST_CASES` ask for others.
+    pub fn config(cases: u32) -> ProptestConfig {
+        let config = ProptestConfig::default();
+        ProptestConfig {
+            cases: config.cases.max(cases),
+            rng_seed: match config.rng_seed {
+                RngSeed::Random => RngSeed::Fixed(1),
+                chosen => chosen,
+            },
+            failure_persistence: None,
+            ..config
+        }
+    }
+
     proptest! {
+        #![proptest_config(config(2_000))]
+
         #[test]
         fn normal_form_is_idempotent(text in "[a-zA-Z.@/ß-ÿＡ-Ｚ。．İſǅ\u{300}\u{345}㎏①Ω]{1,24}|\\PC{1,24}") {
             if let Ok(jid) = Jid::parse(&text) {
