@@ -270,6 +270,11 @@ fn received(ctx: &mut Ctx<'_>, key: AccountKey, stanza: &Stanza<'_>) {
         }
         return;
     }
+    // At once, so that what the contact sends next does not overtake it. What the server itself
+    // says about it, in a push or an answer, waits until it is stored.
+    if way == Way::On {
+        deliver(ctx, key, stanza, &own);
+    }
     let cause = Cause {
         back: None,
         stanza: Some(*stanza),
@@ -309,19 +314,21 @@ fn received_stored(ctx: &mut Ctx<'_>, kept: Kept, reply: Reply) {
     for (stanza, _) in change.cause.iter() {
         if stanza.class == Type::Subscribe && approved {
             answer(ctx, Type::Subscribed, &own, &change.jid);
-            continue;
-        }
-        // Section 3.1.3: requests go to who is available, answers to who keeps the roster.
-        let flags = match stanza.class {
-            Type::Subscribe => Flags::AVAILABLE,
-            _ => Flags::ROSTER,
-        };
-        for session in ctx.sessions_with(change.account, flags) {
-            ctx.send_or_hold(session, &stanza, &own);
         }
     }
     ctx.push_roster(&change);
     show_or_withdraw(ctx, &change);
+}
+
+/// Section 3.1.3: requests go to who is available, answers to who keeps the roster.
+fn deliver(ctx: &mut Ctx<'_>, account: AccountKey, stanza: &Stanza<'_>, own: &str) {
+    let flags = match stanza.class {
+        Type::Subscribe => Flags::AVAILABLE,
+        _ => Flags::ROSTER,
+    };
+    for session in ctx.sessions_with(account, flags) {
+        ctx.send_or_hold(session, stanza, own);
+    }
 }
 
 fn answer(ctx: &mut Ctx<'_>, class: Type, own: &str, contact: &str) {
