@@ -470,6 +470,8 @@ fn resume(shard: &mut Shard, key: LinkKey, previd: &str, handled: u32, now: Now,
     };
     let former = entry.link.replace(key);
     entry.flags.clear(Flags::PAUSED);
+    // A resumed stream begins active (XEP-0352 section 5.2).
+    entry.flags.clear(Flags::INACTIVE);
     let Some(management) = entry.management.as_deref_mut() else {
         return;
     };
@@ -483,6 +485,12 @@ fn resume(shard: &mut Shard, key: LinkKey, previd: &str, handled: u32, now: Now,
         link.stream = Stream::Bound(session);
     }
     fx.link(key, LinkEffect::Flush);
+    Ctx {
+        core: &mut shard.core,
+        fx,
+        now,
+    }
+    .release_held(session);
     if let Some(former) = former {
         replace_link(shard, former, fx);
     }

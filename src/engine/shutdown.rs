@@ -46,6 +46,7 @@ pub fn stop(shard: &mut Shard, now: Now, fx: &mut Effects) {
 /// Puts a session on record and lets go of it without a word to its contacts: it comes back.
 fn write_down(ctx: &mut Ctx<'_>, key: SessionKey) {
     management::acknowledge(ctx, key);
+    ctx.release_held(key);
     let Some(mut session) = ctx.core.sessions.remove(key) else {
         return;
     };

@@ -1,5 +1,5 @@
-//! What may wait while nobody looks at a client (XEP-0352): the last presence and the last chat
-//! state of each sender.
+//! What may wait while nobody looks at a client (XEP-0352), or while it has no link and may come
+//! back (XEP-0198): the last presence and the last chat state of each sender.
 
 use super::ctx::Ctx;
 use super::offline::start_tag_end;
@@ -18,7 +18,7 @@ impl Ctx<'_> {
         let Some(session) = self.core.sessions.get_mut(key) else {
             return false;
         };
-        if !session.flags.has(Flags::INACTIVE) {
+        if session.link.is_some() && !session.flags.has(Flags::INACTIVE) {
             return false;
         }
         if !may_wait(stanza) {
