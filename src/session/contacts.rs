@@ -122,6 +122,8 @@ impl Ctx<'_> {
             if let Some(before) = &change.before {
                 *roster.entry(&change.jid) = before.clone();
             }
+            // A client may have read the version that is not to be.
+            roster.version += 1;
         }
         RosterStored::Refused(change)
     }
