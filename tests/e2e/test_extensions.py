@@ -117,6 +117,27 @@ async def test_an_inactive_client_hears_only_what_cannot_wait(pair):  # noqa: F8
     assert romeo.received.index(b"later") < romeo.received.rindex(b"id='p")
 
 
+async def test_an_absent_client_comes_back_to_the_last_presence_only(server, connect, pair):  # noqa: F811
+    """A resumed session is active, whatever it was before."""
+    _, juliet = pair
+    phone = await connect(pair[0].account, resource="phone", managed=True)
+    await phone.send(f"<inactive xmlns='{CSI}'/>")
+    await phone.ping()
+    await phone.acknowledge()
+    phone.cut()
+    for number in range(4):
+        await juliet.send_stanza(f"<presence><status>mood {number}</status></presence>")
+    await juliet.ping()
+    async with Client(server, phone.account, name="phone again") as again:
+        await again.authenticate()
+        await again.resume(phone)
+        shown = await presence(again, juliet.jid)
+        assert shown.findtext(f"{{{CLIENT}}}status") == "mood 3"
+        await juliet.send_stanza("<presence><status>at once</status></presence>")
+        shown = await presence(again, juliet.jid)
+        assert shown.findtext(f"{{{CLIENT}}}status") == "at once"
+
+
 # XEP-0191
 
 
