@@ -280,9 +280,38 @@ pub fn recover(ctx: &mut Ctx<'_>, unsettled: &Unsettled) {
     deliver(ctx, &stanza, &unsettled.owner);
 }
 
-/// The start tag (with its `to`, still open) and the content of a message that we wrote.
+/// The start tag (still open and without its `to`, which we write last) and the content of a
+/// message that we wrote.
 fn split_element(element: &[u8]) -> Option<(&[u8], &[u8])> {
     let open = element.strip_suffix(b"</message>")?;
     let end = crate::session::offline::start_tag_end(open);
-    Some((open.get(..end)?, open.get(end + 1..)?))
+    let head = open.get(..end)?;
+    let to = memchr::memmem::rfind(head, b" to='").unwrap_or(head.len());
+    Some((&head[..to], open.get(end + 1..)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::xmpp::stanza::Draft;
+
+    /// A receiver would lose its stream over an attribute that stands twice.
+    #[test]
+    fn a_recovered_message_is_written_as_it_was() {
+        for to in ["juliet@example.net", "juliet@example.net/it's > a 'room'"] {
+            let draft = Draft::new(Kind::Message, Type::Chat, "r@x/\" to='a'", to, b" id='7'")
+                .with_content(b"<body>hi</body>".to_vec());
+            let mut written = Vec::new();
+            draft.as_stanza().write(to, &mut written);
+            let (head, content) = split_element(&written).unwrap();
+            let mut again = Vec::new();
+            Stanza {
+                head,
+                content,
+                ..draft.as_stanza()
+            }
+            .write(to, &mut again);
+            assert_eq!(again, written);
+        }
+    }
 }
