@@ -18,6 +18,7 @@ use super::desk::Desk;
 use super::exit::{Exit, Failure};
 use super::live::Live;
 use super::log::Log;
+use super::manager::tell_manager;
 use super::plan::{Machine, Plan};
 use super::reload::Reloader;
 use super::signals::{self, Wish};
@@ -414,11 +415,4 @@ fn tell_started(loaded: &Loaded, live: &Live, log: &Log, began: Instant) {
     // Who waits for this may look into the log.
     log.flush();
     tell_manager(&[NotifyState::Ready]);
-}
-
-/// Tells systemd, where it wants to know.
-pub fn tell_manager(states: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(states) {
-        tracing::debug!(%error, "notify-failed");
-    }
 }
