@@ -41,7 +41,7 @@ type Wishes = (Sender<Wish>, Receiver<Wish>);
 enum Ended {
     Stopped,
     /// To start again on the staged store; whom to tell where the former one is.
-    ForRestore(Loaded, Sender<Option<PathBuf>>),
+    ForRestore(Box<Loaded>, Sender<Option<PathBuf>>),
 }
 
 /// What comes after a stop.
@@ -73,7 +73,7 @@ pub fn serve(mut loaded: Loaded) -> Result<Exit, Failure> {
         match run(loaded, &log, &wishes, restored.take()) {
             Ok(Ended::Stopped) => break Ok(Exit::Done),
             Ok(Ended::ForRestore(again, reply)) => {
-                loaded = again;
+                loaded = *again;
                 match vault::swap(&loaded.config.data_dir) {
                     Ok(former) => restored = Some(Restored { reply, former }),
                     Err(line) => break Err(Failure::new(Exit::Data, line)),
@@ -121,7 +121,7 @@ fn run(
     };
     stop(&live, &storage, &loaded, next);
     Ok(match reply {
-        Some(reply) => Ended::ForRestore(loaded, reply),
+        Some(reply) => Ended::ForRestore(Box::new(loaded), reply),
         None => Ended::Stopped,
     })
 }
