@@ -265,14 +265,16 @@ impl Syncer for Half {
     fn sync(&mut self, wake: Wake, replies: &mut Replies) -> Synced {
         self.checkpoint(Due::WhenDue);
         let mut journal = lock(&self.journal);
+        journal.probe();
         let written = match wake {
             Wake::TimedOut => journal.write().and_then(|()| journal.write_lazy()),
             Wake::Called => journal.write(),
         };
         let job = journal.begin_sync(replies);
-        let lazy = journal.has_lazy();
+        let (lazy, full) = (journal.has_lazy(), journal.state() == State::Full);
         let Some(job) = job else {
             return match written {
+                _ if full => Synced::Blocked,
                 Err(_) => Synced::Blocked,
                 Ok(()) if lazy => Synced::Lazy,
                 Ok(()) => Synced::Idle,
@@ -284,7 +286,11 @@ impl Syncer for Half {
         journal.end_sync(&job, &result, replies);
         let retired = journal.retire();
         let spare = journal.wants_spare();
-        let failing = matches!(journal.state(), State::Failing(times) if times > 1);
+        let failing = match journal.state() {
+            State::Well => false,
+            State::Full => true,
+            State::Failing(times) => times > 1,
+        };
         drop(journal);
         if let Some(retired) = retired {
             retired.run();

@@ -506,6 +506,7 @@ impl<'a> Recovery<'a> {
             state: State::Well,
             lazy_told: false,
             checkpoints_held: false,
+            may_probe: true,
             out: Vec::new(),
         };
         for (number, scanned) in self.segments {
