@@ -280,9 +280,12 @@ pub fn recover(ctx: &mut Ctx<'_>, unsettled: &Unsettled) {
     deliver(ctx, &stanza, &unsettled.owner);
 }
 
-/// The start tag (with its `to`, still open) and the content of a message that we wrote.
+/// The start tag (still open, without its `to`, which we wrote last) and the content of a message
+/// that we wrote.
 fn split_element(element: &[u8]) -> Option<(&[u8], &[u8])> {
     let open = element.strip_suffix(b"</message>")?;
     let end = crate::session::offline::start_tag_end(open);
-    Some((open.get(..end)?, open.get(end + 1..)?))
+    let head = open.get(..end)?;
+    let head_end = memchr::memmem::rfind(head, b" to='").unwrap_or(head.len());
+    Some((&head[..head_end], open.get(end + 1..)?))
 }
