@@ -248,6 +248,7 @@ impl Seat {
             match effect {
                 LinkEffect::Flush => self.mark_dirty(key),
                 LinkEffect::StartTls => self.start_tls(key, now, wires),
+                LinkEffect::Authenticated => {}
                 LinkEffect::Pause => socket.paused = true,
                 LinkEffect::Resume => socket.paused = false,
                 LinkEffect::HandOff(to) => {
