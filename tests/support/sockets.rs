@@ -62,6 +62,7 @@ impl Sockets {
             private_descriptors: false,
             policy: Arc::new(plan.policy()),
             next_id: MessageId(1),
+            events: Arc::new(|_, events| events.clear()),
         })
         .unwrap();
         let address = reactors.addresses()[0];
