@@ -19,6 +19,8 @@ pub mod session;
 pub mod store;
 /// What a peer may do next: negotiation, SASL.
 pub mod stream;
+/// A whole server in memory, for tests and benches.
+pub mod testing;
 /// Octets to stream items and back.
 pub mod transport;
 /// The vocabulary of RFC 6120 and 6121: JIDs, stanzas, errors, XML.

@@ -33,7 +33,8 @@ fn what_was_backed_up_comes_back_while_the_server_is_down() {
 
     let moved = Home::configured("");
     std::fs::copy(home.path().join("kept"), moved.path().join("kept")).expect("copied");
-    moved.run(&["restore", "kept"]).done();
+    assert_eq!(moved.run(&["restore", "kept"]).done(), "restored\n");
+    assert_eq!(former_stores(&moved), 0);
     assert_eq!(moved.run(&["user", "list"]).done(), "romeo@b.example\n");
 }
 

@@ -96,3 +96,50 @@ pub(super) fn fatal(reason: &str) -> ! {
 
 /// `EX_SOFTWARE`.
 const FATAL_EXIT_CODE: i32 = 70;
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::base::limits::Limits;
+    use crate::engine::{LinkEffect, Policy, Setup};
+    use crate::store::MessageId;
+
+    fn guarded() -> Guarded {
+        let policy = Policy {
+            domains: vec!["localhost".into()],
+            admins: Vec::new(),
+            require_tls: false,
+            offer_tls: false,
+            contacts: Vec::new(),
+            limits: Limits::default(),
+            secret: [0; 32],
+        };
+        let shard = Shard::new(Setup {
+            shard: 0,
+            shards: 1,
+            policy: Arc::new(policy),
+            hash_key: [0; 16],
+            seed: [0; 32],
+            next_id: MessageId(1),
+        });
+        Guarded::new(shard, Effects::new(1), Now::default())
+    }
+
+    #[test]
+    fn a_panic_drops_the_effects_of_its_input_and_condemns_its_link() {
+        let mut guarded = guarded();
+        let (other, culprit) = (LinkKey::from_bits(1), LinkKey::from_bits(2));
+        guarded.attempt(Some(other), |_, _, effects| {
+            effects.link(other, LinkEffect::Flush);
+        });
+        guarded.attempt(Some(culprit), |_, _, effects| {
+            effects.link(culprit, LinkEffect::Flush);
+            panic!("planted");
+        });
+        assert_eq!(guarded.effects.links, [(other, LinkEffect::Flush)]);
+        assert_eq!(guarded.take_condemned(), [culprit]);
+        assert_eq!(guarded.shard().report().panics, 1);
+    }
+}

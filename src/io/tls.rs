@@ -174,16 +174,15 @@ impl Tls {
                 }
             }
         }
-        let rest = if standing == Standing::Open {
-            &incoming[done..]
-        } else {
-            &[]
-        };
-        self.keep_partial(rest, pool);
-        if self.partial.len() > RECORD_OCTETS_MAX {
+        if standing == Standing::Open && incoming.len() - done > RECORD_OCTETS_MAX {
             // Only a handshake message in many records gets here, and we expect no such one.
             standing = Standing::Failed;
         }
+        let rest = match standing {
+            Standing::Open => &incoming[done..],
+            Standing::PeerClosed | Standing::Failed => &[],
+        };
+        self.keep_partial(rest, pool);
         standing
     }
 

@@ -18,6 +18,7 @@ use super::desk::Desk;
 use super::exit::{Exit, Failure};
 use super::live::Live;
 use super::log::Log;
+use super::manager::tell_manager;
 use super::plan::{Machine, Plan};
 use super::reload::Reloader;
 use super::signals::{self, Wish};
@@ -40,7 +41,7 @@ type Wishes = (Sender<Wish>, Receiver<Wish>);
 enum Ended {
     Stopped,
     /// To start again on the staged store; whom to tell where the former one is.
-    ForRestore(Loaded, Sender<Option<PathBuf>>),
+    ForRestore(Box<Loaded>, Sender<Option<PathBuf>>),
 }
 
 /// What comes after a stop.
@@ -72,7 +73,7 @@ pub fn serve(mut loaded: Loaded) -> Result<Exit, Failure> {
         match run(loaded, &log, &wishes, restored.take()) {
             Ok(Ended::Stopped) => break Ok(Exit::Done),
             Ok(Ended::ForRestore(again, reply)) => {
-                loaded = again;
+                loaded = *again;
                 match vault::swap(&loaded.config.data_dir) {
                     Ok(former) => restored = Some(Restored { reply, former }),
                     Err(line) => break Err(Failure::new(Exit::Data, line)),
@@ -120,7 +121,7 @@ fn run(
     };
     stop(&live, &storage, &loaded, next);
     Ok(match reply {
-        Some(reply) => Ended::ForRestore(loaded, reply),
+        Some(reply) => Ended::ForRestore(Box::new(loaded), reply),
         None => Ended::Stopped,
     })
 }
@@ -414,11 +415,4 @@ fn tell_started(loaded: &Loaded, live: &Live, log: &Log, began: Instant) {
     // Who waits for this may look into the log.
     log.flush();
     tell_manager(&[NotifyState::Ready]);
-}
-
-/// Tells systemd, where it wants to know.
-pub fn tell_manager(states: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(states) {
-        tracing::debug!(%error, "notify-failed");
-    }
 }

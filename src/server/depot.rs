@@ -31,6 +31,11 @@ pub fn dir(data_dir: &Path) -> PathBuf {
     data_dir.join(DIR)
 }
 
+/// Whether storage was ever opened in this directory.
+pub fn is_store(dir: &Path) -> bool {
+    dir.join("SCHEMA").exists()
+}
+
 /// Takes the data directory for this process, recovers it and starts the storage threads.
 ///
 /// # Errors

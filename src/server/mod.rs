@@ -16,6 +16,7 @@ pub mod exit;
 pub mod import;
 mod live;
 pub mod log;
+mod manager;
 pub mod options;
 mod password;
 pub mod plan;

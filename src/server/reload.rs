@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use sd_notify::NotifyState;
 
-use super::boot::{policy, tell_certificate, tell_manager};
+use super::boot::{policy, tell_certificate};
 use super::certificate;
 use super::config::{self, Loaded, Mode, Wanted};
 use super::live::Live;
 use super::log::Log;
+use super::manager::tell_manager;
 use super::options::{Change, ROWS};
 use super::plan::Plan;
 use crate::engine::Command;

@@ -277,7 +277,7 @@ impl Progress {
     fn end(&self) {
         self.bar.finish_and_clear();
         if !self.on_terminal {
-            eprintln!("{} {} lines", self.verb, self.bar.position());
+            eprintln!("{}: {} accounts", self.verb, self.bar.position());
         }
     }
 }

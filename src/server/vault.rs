@@ -129,6 +129,11 @@ pub fn swap(data_dir: &Path) -> Result<Option<PathBuf>, String> {
         .map_err(|e| failed(e.into()))?;
     let stamp = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ");
     let former = data_dir.join(format!("store.before-{stamp}"));
+    if !depot::is_store(&staged) {
+        // Nothing but the lock, which was taken to be alone.
+        remove(&staged).map_err(failed)?;
+        return Ok(None);
+    }
     fs::rename(&staged, &former).map_err(failed)?;
     fs::File::open(data_dir)
         .and_then(|dir| dir.sync_all())

@@ -131,7 +131,7 @@ impl Ctx<'_> {
     /// Tells every interested session what an item is now (RFC 6121 section 2.1.6).
     pub fn push_roster(&mut self, change: &RosterChange) {
         let listed = |item: &Option<Item>| item.as_ref().is_some_and(|item| item.listed);
-        if !listed(&change.before) && !listed(&change.after) {
+        if !listed(&change.before) && !listed(&change.after) || change.is_hidden() {
             return;
         }
         let mut query = Vec::new();
@@ -176,6 +176,20 @@ impl Ctx<'_> {
     pub fn sessions_with(&self, account: AccountKey, flags: Flags) -> Vec<SessionKey> {
         let has = |key: &SessionKey| self.session(*key).is_some_and(|s| s.flags.has(flags));
         self.sessions_of(account).into_iter().filter(has).collect()
+    }
+}
+
+impl RosterChange {
+    /// Whether it is about nothing but a request that waits for an answer: clients get that as
+    /// presence, never in an item.
+    fn is_hidden(&self) -> bool {
+        let without_request = |item: &Option<Item>| {
+            item.clone().map(|item| Item {
+                request: None,
+                ..item
+            })
+        };
+        self.before != self.after && without_request(&self.before) == without_request(&self.after)
     }
 }
 

@@ -5,6 +5,7 @@
 
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use hashbrown::HashSet;
 
@@ -27,6 +28,9 @@ pub struct DiskBackend {
     /// Owners whose rows the index has not got, because applying a write failed. Not empty: no
     /// write is accepted until the index was opened again.
     behind: HashSet<Box<[u8]>, foldhash::fast::RandomState>,
+    /// When it was last tried to open the index again, and how long to wait after that.
+    caught_up_at: Option<Instant>,
+    catch_up_pause: Duration,
     /// Let go after all else.
     lock: Option<DirLock>,
 }
@@ -53,15 +57,19 @@ impl DiskBackend {
             journal,
             index,
             half,
+            caught_up_at: None,
+            catch_up_pause: Duration::ZERO,
             lock: None,
             behind: HashSet::default(),
         };
         Ok((backend, recovered))
     }
 
-    /// Holds the directory as long as this lives.
+    /// Holds the directory as long as this lives, and tries the device with patience: without a
+    /// directory, as in a simulation, every write may try.
     pub(super) fn keep_lock(&mut self, lock: DirLock) {
         self.lock = Some(lock);
+        self.catch_up_pause = CATCH_UP_PAUSE;
     }
 
     /// The rows.
@@ -138,6 +146,9 @@ impl DiskBackend {
         if edits.iter().any(|edit| edit.owner().contains(&0)) {
             return Err(Refusal::Failed);
         }
+        if edits.iter().any(|edit| matches!(edit, Edit::Put { .. })) {
+            self.index.check_room()?;
+        }
         let settled = changes.iter().filter_map(|change| match change {
             Change::Settle { id } => Some(*id),
             _ => None,
@@ -157,6 +168,13 @@ impl DiskBackend {
 
     /// Opens an index that failed and replays what it lacks.
     fn catch_up(&mut self) -> Result<(), Refusal> {
+        if self
+            .caught_up_at
+            .is_some_and(|last| last.elapsed() < self.catch_up_pause)
+        {
+            return Err(Refusal::Full);
+        }
+        self.caught_up_at = Some(Instant::now());
         self.index.reopen()?;
         let mut journal = lock(&self.journal);
         let replayed = journal.replay(&mut *self.index);
@@ -166,6 +184,9 @@ impl DiskBackend {
         Ok(())
     }
 }
+
+/// Opening an index may take as long as a start.
+const CATCH_UP_PAUSE: Duration = Duration::from_secs(1);
 
 enum Written {
     Waits,
@@ -244,14 +265,16 @@ impl Syncer for Half {
     fn sync(&mut self, wake: Wake, replies: &mut Replies) -> Synced {
         self.checkpoint(Due::WhenDue);
         let mut journal = lock(&self.journal);
+        journal.probe();
         let written = match wake {
             Wake::TimedOut => journal.write().and_then(|()| journal.write_lazy()),
             Wake::Called => journal.write(),
         };
         let job = journal.begin_sync(replies);
-        let lazy = journal.has_lazy();
+        let (lazy, full) = (journal.has_lazy(), journal.state() == State::Full);
         let Some(job) = job else {
             return match written {
+                _ if full => Synced::Blocked,
                 Err(_) => Synced::Blocked,
                 Ok(()) if lazy => Synced::Lazy,
                 Ok(()) => Synced::Idle,
@@ -263,7 +286,11 @@ impl Syncer for Half {
         journal.end_sync(&job, &result, replies);
         let retired = journal.retire();
         let spare = journal.wants_spare();
-        let failing = matches!(journal.state(), State::Failing(times) if times > 1);
+        let failing = match journal.state() {
+            State::Well => false,
+            State::Full => true,
+            State::Failing(times) => times > 1,
+        };
         drop(journal);
         if let Some(retired) = retired {
             retired.run();

@@ -84,6 +84,7 @@ impl Storage {
             let Ok(sync) = SyncThread::start(syncer, &sink) else {
                 return;
             };
+            let _guard = AbortOnPanic;
             let executor = Executor {
                 backend,
                 shared,
@@ -174,7 +175,7 @@ impl Storage {
         self.shared.post(Task::Stop);
         let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
         for thread in threads.drain(..) {
-            // A thread that panicked has aborted what it did; the journal has the rest.
+            // Only a hasher can have panicked; nobody waits for it any more.
             let _ = thread.join();
         }
     }
@@ -266,6 +267,7 @@ impl SyncThread {
         let stopping = Arc::new(AtomicBool::new(false));
         let (outlet, stop) = (outlet.clone(), stopping.clone());
         let handle = thread::Builder::new().name("sync".into()).spawn(move || {
+            let _guard = AbortOnPanic;
             let mut replies = Replies::new();
             let mut wake = Wake::Called;
             loop {
@@ -295,8 +297,20 @@ impl SyncThread {
     fn stop(self) {
         self.stopping.store(true, Ordering::SeqCst);
         self.thread.unpark();
-        // A panic there left its work unanswered; the journal has what was promised.
+        // It cannot have panicked: that ends the process.
         let _ = self.handle.join();
+    }
+}
+
+/// A storage thread that is gone would leave everybody waiting. The journal has what was promised,
+/// so the process ends and the next one recovers.
+struct AbortOnPanic;
+
+impl Drop for AbortOnPanic {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            std::process::abort();
+        }
     }
 }
 

@@ -104,9 +104,7 @@ class Sender:
             if hearing.done():
                 hearing.result()
         finally:
-            hearing.cancel()
-            with contextlib.suppress(asyncio.CancelledError, *TROUBLE):
-                await hearing
+            await _end(hearing)
 
     async def _room_or_end(self, hearing):
         await self.link.request()
@@ -203,9 +201,7 @@ class Recipient:
                 await asyncio.wait({hearing, stopping}, timeout=max(0.01, end - loop.time()),
                                    return_when=asyncio.FIRST_COMPLETED)
                 if not hearing.done():
-                    hearing.cancel()
-                    with contextlib.suppress(asyncio.CancelledError):
-                        await hearing
+                    await _end(hearing)
                     return
                 hearing.result()
         finally:
@@ -228,3 +224,12 @@ class Recipient:
         with contextlib.suppress(*TROUBLE):
             await self.link.ping()
         await self.link.close()
+
+
+async def _end(task):
+    """Cancels until it is over: `wait_for` swallows a cancellation that meets a result."""
+    while not task.done():
+        task.cancel()
+        await asyncio.wait({task}, timeout=0.1)
+    if not task.cancelled():
+        task.exception()  # looked at, so nobody warns

@@ -217,9 +217,11 @@ ROWS = [
             ("no gs2 header", "n=NAME,r=abcdefghijkl"), ("a bad escape", "n,,n=a=XX,r=abcdefgh"),
             ("an unknown gs2 flag", "z,,n=NAME,r=abcdefghijkl"),
             ("a nonce with a control character", "n,,n=NAME,r=abc\x01def"),
-            ("nothing", ""), ("parts out of order", "n,,r=abcdefghijkl,n=NAME"),
+            ("parts out of order", "n,,r=abcdefghijkl,n=NAME"),
         )
     ],
+    Row(17, "SCRAM: an empty first message", "tls", [auth("SCRAM-SHA-256", "="), REFUSED,
+                                                     never_in()]),
     Row(17, "SCRAM: the nonce cut short", "tls", [scram(nonce="abc"), REFUSED, never_in()]),
     Row(17, "SCRAM: an honest login with an extension still works", "tls",
         [scram(extra=",x=1"), Hears("<success|not-authorized|malformed")]),
@@ -245,5 +247,10 @@ ROWS = [
     *[Row(23, f"{title} before TLS", "clear", _unauthenticated(stanza)) for title, stanza in STANZAS],
     *[Row(23, f"{title} before login", "tls", _unauthenticated(stanza)) for title, stanza in STANZAS],
     *[Row(23, f"{title} before bind", "authenticated", _unauthenticated(stanza))
-      for title, stanza in STANZAS[:4]],
+      for title, stanza in STANZAS[:3]],
+    Row(23, "an iq to somebody before bind", "authenticated", _unauthenticated(
+        "<iq type='get' id='1' to='{victim}'><query xmlns='evil-text'/></iq>")),
+    # RFC 6120 section 7.1 lets the server answer what is for itself.
+    Row(23, "an iq to the server before bind", "authenticated", [
+        STANZAS[3][1], Hears("type=.error|not-authorized")]),
 ]

@@ -173,9 +173,10 @@ ROWS = [
             [Send(lambda w, start=start, fill=fill: start + fill * (12_000 // len(fill))), TOO_BIG])
         for title, start, fill in (
             ("an attribute", "<auth a='", "A"), ("a text", "<auth>", "A"), ("a name", "<", "a"),
-            ("attributes", "<auth ", "a{n}='' ".replace("{n}", "x")),
         )
     ],
+    Row(10, "attributes without an end, before login", "tls",
+        [Send(lambda w: "<auth " + " ".join(f"a{n}=''" for n in range(2_000))), TOO_BIG]),
     Row(10, "a name without an end, in clear", "clear", [Send(lambda w: "<" + "a" * 12_000), TOO_BIG]),
     Row(10, "a stream header without an end", "tcp",
         [Send(lambda w: "<stream:stream a='" + "A" * 12_000), closes()]),

@@ -52,10 +52,11 @@ impl Links {
         let Some(socket) = self.sockets.get_mut(key) else {
             return 0;
         };
-        let recalled = socket
-            .tls
-            .as_ref()
-            .map_or(0, |tls| tls.recall(&mut self.scratch));
+        // What comes to a closing link is thrown away.
+        let recalled = match &socket.tls {
+            Some(tls) if !socket.flags.has(Flags::CLOSING) => tls.recall(&mut self.scratch),
+            _ => 0,
+        };
         let room = &mut self.scratch[recalled..recalled + READ_OCTETS];
         let octets = match socket.receive(room) {
             Read::Octets(octets) => octets,

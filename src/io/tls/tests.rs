@@ -421,3 +421,20 @@ fn a_flood_of_key_updates_is_ended() {
         "answers are not queued one by one"
     );
 }
+
+/// A handshake message may claim 64 KiB: nobody's memory is kept for that.
+#[test]
+fn an_endless_hello_is_not_kept() {
+    let mut pair = Pair::new(&shared(), &ANY);
+    let mut hello = vec![1, 0, 0xff, 0];
+    hello.resize(0xff00, 0);
+    for piece in hello.chunks(8_000) {
+        let mut record = vec![22, 3, 1, (piece.len() >> 8) as u8, piece.len() as u8];
+        record.extend_from_slice(piece);
+        if pair.standing == Standing::Open {
+            pair.serve(&record);
+        }
+    }
+    assert_eq!(pair.standing, Standing::Failed);
+    assert_eq!(pair.server.partial.capacity(), 0);
+}

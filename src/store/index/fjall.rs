@@ -39,6 +39,8 @@ pub struct FjallIndex {
     path: PathBuf,
     sizes: Sizes,
     open: Shared,
+    /// Writes until the device is asked again how much is free.
+    unasked: u32,
 }
 
 /// `None` between closing and opening anew, when the latter failed.
@@ -53,6 +55,11 @@ struct Open {
 const APPLIED: &[u8] = b"\xFFapplied";
 /// Threads that write fresh rows out and merge them.
 const WORKERS: usize = 2;
+/// Free octets below which no row is taken: threads of the tree that meet a full device end, and
+/// it must be opened again.
+const ROOM_OCTETS: u64 = 32 << 20;
+/// Writes between two questions to the device.
+const ROOM_WRITES: u32 = 64;
 /// Files that are kept open.
 const FILES_MAX: usize = 128;
 /// fjall's own log is never synced for a promise; this is the least that it takes.
@@ -69,6 +76,7 @@ impl FjallIndex {
             path: path.into(),
             sizes,
             open: Arc::new(RwLock::new(Some(open))),
+            unasked: 0,
         })
     }
 
@@ -245,6 +253,20 @@ impl Index for FjallIndex {
         self.read()?.get().apply(edits, sequence).map_err(failed)
     }
 
+    fn check_room(&mut self) -> Result<(), IndexError> {
+        if self.unasked > 0 {
+            self.unasked -= 1;
+            return Ok(());
+        }
+        let device = rustix::fs::statvfs(&self.path);
+        let device = device.map_err(|error| IndexError::Failed(error.to_string()))?;
+        if device.f_bavail.saturating_mul(device.f_frsize) < ROOM_OCTETS {
+            return Err(IndexError::Full);
+        }
+        self.unasked = ROOM_WRITES;
+        Ok(())
+    }
+
     fn applied(&self) -> Result<u64, IndexError> {
         let open = self.read()?;
         let mark = open.get().marks().get(APPLIED).map_err(failed)?;
@@ -259,6 +281,8 @@ impl Index for FjallIndex {
     }
 
     fn reopen(&mut self) -> Result<(), IndexError> {
+        self.unasked = 0;
+        self.check_room()?;
         let mut open = self.open.write().unwrap_or_else(PoisonError::into_inner);
         // Its lock and its threads end first.
         *open = None;

@@ -26,6 +26,14 @@ pub trait Index: Send {
     /// Carries out all edits in order, or none of them, and remembers `sequence` with them.
     fn apply(&mut self, edits: &[Edit<'_>], sequence: u64) -> Result<(), IndexError>;
 
+    /// Whether there is room for new rows. Asked before the journal takes a write with rows.
+    ///
+    /// # Errors
+    /// [`IndexError::Full`] while the device is nearly full.
+    fn check_room(&mut self) -> Result<(), IndexError> {
+        Ok(())
+    }
+
     /// The sequence of the last write that it has. It has all before and none after.
     fn applied(&self) -> Result<u64, IndexError>;
 
@@ -33,6 +41,9 @@ pub trait Index: Send {
     fn persister(&self) -> Box<dyn Persist>;
 
     /// Closes and opens it after an error: it has what the last checkpoint says, and maybe more.
+    ///
+    /// # Errors
+    /// [`IndexError::Full`] when there is no room yet; what can be read stays readable then.
     fn reopen(&mut self) -> Result<(), IndexError>;
 
     /// The rows as they are now, to be read elsewhere while this goes on.

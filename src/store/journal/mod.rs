@@ -108,6 +108,8 @@ pub struct Journal {
     /// The syncer knows that lazy records wait.
     lazy_told: bool,
     checkpoints_held: bool,
+    /// On a full device only the syncer tries to make a segment, not every write.
+    may_probe: bool,
     out: Vec<u8>,
 }
 
@@ -333,8 +335,21 @@ impl Journal {
         !self.unsynced.is_empty() || self.gather.living_octets() > 0
     }
 
+    /// On a full device: lets the next write look once whether there is space for a segment, and
+    /// looks when nothing waits to be written.
+    pub fn probe(&mut self) {
+        self.may_probe = true;
+        if self.state == State::Full && self.gather.is_empty() && self.make_room(0, 0).is_ok() {
+            self.state = State::Well;
+        }
+    }
+
     /// Whether the syncer must be woken. Lazy records wake it once, to begin their wait.
     pub fn wants_waking(&mut self) -> bool {
+        if self.state == State::Full {
+            // It looks by itself from time to time.
+            return false;
+        }
         let lazy = self.has_lazy() && !std::mem::replace(&mut self.lazy_told, true);
         lazy || self.wants_sync()
     }

@@ -363,7 +363,7 @@ impl<'a> Recovery<'a> {
         }
         let segments = std::mem::take(&mut self.segments);
         for (number, scanned) in &segments {
-            let octets = read_all(&*scanned.file)?;
+            let octets = read_to(&*scanned.file, scanned.end as u64)?;
             for record in &scanned.records {
                 let place = record.place(*number);
                 let body = &octets[record.body.clone()];
@@ -506,6 +506,7 @@ impl<'a> Recovery<'a> {
             state: State::Well,
             lazy_told: false,
             checkpoints_held: false,
+            may_probe: true,
             out: Vec::new(),
         };
         for (number, scanned) in self.segments {
@@ -634,7 +635,11 @@ fn resume_at(number: u64, octets: &[u8], from: usize, last_group: u32, written: 
 }
 
 fn read_all(file: &dyn File) -> io::Result<Vec<u8>> {
-    let mut octets = vec![0; file.size()? as usize];
+    read_to(file, file.size()?)
+}
+
+fn read_to(file: &dyn File, end: u64) -> io::Result<Vec<u8>> {
+    let mut octets = vec![0; end as usize];
     let count = file.read_at(&mut octets, 0)?;
     octets.truncate(count);
     Ok(octets)

@@ -5,7 +5,7 @@ use std::io;
 use super::gather::{Gather, Piece, PieceState};
 use super::record::{self, Place, RecordKind, record_octets, write_place, write_record};
 use super::segment::Segment;
-use super::{At, Journal, Kept};
+use super::{At, Journal, Kept, State};
 
 /// Octets of the body of a [`RecordKind::Synced`]: what is durable, and where the last group ended.
 const MARK_OCTETS: usize = 24;
@@ -131,7 +131,7 @@ impl Journal {
 
     /// Makes sure that a group with a first record of `octets` fits the active segment and leaves
     /// `reserve` free.
-    fn make_room(&mut self, octets: usize, reserve: usize) -> io::Result<()> {
+    pub(super) fn make_room(&mut self, octets: usize, reserve: usize) -> io::Result<()> {
         let mark = record_octets(MARK_OCTETS);
         let need = mark + self.lazy.record_octets() + octets;
         let end = self.settings.segment_octets as usize - reserve;
@@ -142,6 +142,9 @@ impl Journal {
         let next = match self.spare.take() {
             Some(spare) => spare,
             None => {
+                if self.state == State::Full && !std::mem::take(&mut self.may_probe) {
+                    return Err(io::ErrorKind::StorageFull.into());
+                }
                 let number = self.next_segment;
                 let next = Segment::create(&*self.files, number, self.settings.segment_octets)?;
                 self.next_segment += 1;

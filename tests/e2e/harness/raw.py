@@ -33,10 +33,9 @@ DEADLINE = 10.0
 class Closed(Exception):
     """The server ended the stream; `condition` is its stream error, None if it gave none."""
 
-    def __init__(self, condition, transcript):
-        super().__init__(f"stream closed by the server: {condition or 'without an error'}")
+    def __init__(self, condition, story=""):
+        super().__init__(f"stream closed by the server: {condition or 'without an error'}\n{story}")
         self.condition = condition
-        self.transcript = transcript
 
 
 class Silence(AssertionError):
@@ -140,7 +139,7 @@ class Stream:
             raise Silence(f"{self.name} heard nothing for {timeout:.0f} s\n{self.story()}") from None
         if item is None:
             self._items.put_nowait(None)
-            raise Closed(self.condition, self.transcript)
+            raise Closed(self.condition, self.story())
         return item
 
     async def expect(self, tag=None, timeout=DEADLINE, where=None):
@@ -210,8 +209,12 @@ class Stream:
                 self._fresh.set()
                 if self._ended:
                     break
-        except (ConnectionError, ssl.SSLError, ElementTree.ParseError, OSError) as error:
+        except ElementTree.ParseError as error:
+            self.condition = f"nothing: what it sent is not well-formed ({error})"
+        except (ConnectionError, ssl.SSLError, OSError) as error:
             self.transcript.append(f"  -: {type(error).__name__}: {error}")
+        if self._ended:
+            self.writer.close()  # who hears </stream:stream> hangs up
         self.transcript.append("  S: (end)")
         self._ended = True
         self._fresh.set()

@@ -8,6 +8,7 @@ import signal
 import socket
 import ssl
 import subprocess
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,7 +128,7 @@ class Encke(Server):
                 str(self.data_dir)]
 
     def start(self) -> "Encke":
-        with _ReadySocket(self.folder) as ready:
+        with _ReadySocket() as ready:
             environment = {**os.environ, "NOTIFY_SOCKET": ready.path}
             with self.log.open("ab") as log:
                 self.process = subprocess.Popen(
@@ -197,17 +198,19 @@ def _address(text: str) -> tuple[str, int]:
 class _ReadySocket:
     """The socket on which a `Type=notify` service says READY=1: an event, so nobody polls."""
 
-    def __init__(self, folder: Path):
-        # An abstract address has no length problem and leaves no file behind.
-        self.path = f"@encke-test-{os.getpid()}-{id(self)}"
+    def __init__(self):
+        # The path of a socket is short; a test's folder may not be.
+        self._folder = tempfile.TemporaryDirectory(prefix="encke-")
+        self.path = f"{self._folder.name}/ready"
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._socket.bind("\0" + self.path[1:])
+        self._socket.bind(self.path)
 
     def __enter__(self):
         return self
 
     def __exit__(self, *_):
         self._socket.close()
+        self._folder.cleanup()
 
     def wait(self, server: Server) -> None:
         deadline = time.monotonic() + START_DEADLINE

@@ -1,0 +1,90 @@
+//! Every conversation of `tests/scripts`, on every stage that can play it.
+
+use std::path::{Path, PathBuf};
+
+use encke::testing::{Keeping, Network, Plan};
+use support::runner::play;
+use support::script::Script;
+use support::sockets::Sockets;
+use support::stage::{Virtual, limits, plan};
+
+mod support;
+
+fn scripts() -> Vec<Script> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scripts");
+    let mut paths: Vec<PathBuf> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    paths.retain(|path| {
+        path.extension()
+            .is_some_and(|extension| extension == "xmpp")
+    });
+    let wanted = std::env::var("ENCKE_SCRIPT").unwrap_or_default();
+    paths.retain(|path| path.display().to_string().contains(&wanted));
+    paths.sort();
+    assert!(!paths.is_empty());
+    paths.iter().map(|path| Script::read(path)).collect()
+}
+
+fn plan_of(script: &Script, plan: Plan) -> Plan {
+    Plan {
+        accounts: script.accounts(),
+        limits: limits(&script.limits),
+        ..plan
+    }
+}
+
+fn play_all(name: &str, base: &Plan) {
+    let mut failures = Vec::new();
+    for script in scripts() {
+        let plan = plan_of(&script, base.clone());
+        let played = std::panic::catch_unwind(|| {
+            play(&script, &mut Virtual::new(plan), name);
+        });
+        if played.is_err() {
+            failures.push(script.path.display().to_string());
+        }
+    }
+    assert!(
+        failures.is_empty(),
+        "{} failed on {name}: {failures:#?}",
+        failures.len()
+    );
+}
+
+#[test]
+fn on_one_shard() {
+    play_all("one shard", &plan(1, Keeping::Memory, Network::Whole, 1));
+}
+
+#[test]
+fn on_three_shards() {
+    for seed in 1..4 {
+        play_all(
+            "three shards",
+            &plan(3, Keeping::Memory, Network::Whole, seed),
+        );
+    }
+}
+
+#[test]
+fn in_pieces_over_a_device() {
+    for seed in 1..4 {
+        play_all(
+            "simulator",
+            &plan(3, Keeping::Device, Network::Pieces, seed),
+        );
+    }
+}
+
+#[test]
+fn over_sockets() {
+    for shards in [1, 3] {
+        for script in scripts().iter().filter(|script| !script.is_virtual()) {
+            let plan = plan(shards, Keeping::Memory, Network::Whole, 1);
+            let mut stage = Sockets::new(&plan_of(script, plan));
+            play(script, &mut stage, &format!("sockets, {shards} shards"));
+        }
+    }
+}
