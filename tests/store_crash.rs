@@ -418,3 +418,19 @@ fn an_index_that_fails_is_opened_again_and_lacks_nothing() {
         world.crash(&format!("seed {seed}"));
     }
 }
+
+/// The checker itself: a device whose syncs do nothing must not pass.
+#[test]
+#[should_panic(expected = "acknowledged")]
+fn a_device_that_lies_about_syncs_is_found_out() {
+    for seed in 5000..5020 {
+        let faults = Faults {
+            lying_sync: true,
+            ..Faults::default()
+        };
+        let mut world = World::with_faults(seed, faults);
+        world.run(40);
+        world.commit(1);
+        world.crash(&format!("seed {seed}"));
+    }
+}

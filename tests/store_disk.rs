@@ -5,7 +5,8 @@ use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
 
 use encke::store::database::Database;
-use encke::store::index::Scan;
+use encke::store::index::fjall::{FjallIndex, Sizes};
+use encke::store::index::{Edit, Index, Scan};
 use encke::store::open::{Config, OpenError, open};
 use encke::store::worker::{Outlet, Storage};
 use encke::store::{
@@ -252,4 +253,36 @@ fn an_import_is_there_after_a_restart() {
     assert_eq!(count, 19_999);
     let gone = database.get(b"user000008@example.net", Kind::Credentials, b"");
     assert_eq!(gone.unwrap(), None);
+}
+
+/// What a full device leaves behind: the tree is opened again beside those who read it.
+#[test]
+fn an_index_is_opened_again_within_the_process() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut index = FjallIndex::open(dir.path(), Sizes::default()).unwrap();
+    let mut persister = index.persister();
+    let put = |index: &mut FjallIndex, sequence: u64| {
+        let (owner, kind, key) = (&b"a@b"[..], Kind::Offline, &sequence.to_be_bytes()[..]);
+        let value = key;
+        let edit = Edit::Put {
+            owner,
+            kind,
+            key,
+            value,
+        };
+        index.apply(&[edit], sequence).unwrap();
+    };
+    put(&mut index, 1);
+    persister.persist().unwrap();
+    put(&mut index, 2);
+    index.reopen().unwrap();
+    let applied = index.applied().unwrap();
+    assert!((1..=2).contains(&applied), "{applied}");
+    for sequence in 1..=2_u64 {
+        let row = index.get(b"a@b", Kind::Offline, &sequence.to_be_bytes());
+        assert_eq!(row.unwrap().is_some(), sequence <= applied);
+    }
+    put(&mut index, applied + 1);
+    persister.persist().unwrap();
+    assert_eq!(index.applied().unwrap(), applied + 1);
 }

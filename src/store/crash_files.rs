@@ -33,6 +33,8 @@ pub struct Faults {
     pub failure: Option<u64>,
     /// From this call on everything that writes fails.
     pub dead: Option<u64>,
+    /// Syncs say that they did, and do nothing: a planted fault that checkers must find.
+    pub lying_sync: bool,
 }
 
 struct Device {
@@ -386,6 +388,7 @@ impl File for CrashFile {
     fn sync_data(&self) -> io::Result<()> {
         let mut device = self.lock();
         match device.fate(Call::Sync) {
+            Fate::Well if device.faults.lying_sync => Ok(()),
             Fate::Well => {
                 let body = &mut device.bodies[self.body];
                 let dirty: Vec<usize> = std::mem::take(&mut body.dirty).into_iter().collect();
