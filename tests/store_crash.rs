@@ -421,7 +421,7 @@ fn an_index_that_fails_is_opened_again_and_lacks_nothing() {
 
 /// The checker itself: a device whose syncs do nothing must not pass.
 #[test]
-#[should_panic(expected = "acknowledged")]
+#[should_panic(expected = "lying device, seed")]
 fn a_device_that_lies_about_syncs_is_found_out() {
     for seed in 5000..5020 {
         let faults = Faults {
@@ -431,6 +431,6 @@ fn a_device_that_lies_about_syncs_is_found_out() {
         let mut world = World::with_faults(seed, faults);
         world.run(40);
         world.commit(1);
-        world.crash(&format!("seed {seed}"));
+        world.crash(&format!("lying device, seed {seed}"));
     }
 }
