@@ -47,6 +47,10 @@ pub fn take(
     let Some(kind) = Kind::of(element.local()) else {
         return Err(StreamError::UnsupportedStanzaType);
     };
+    // The head is written anew without a prefix: what is inside must mean the same below it.
+    if element.default_namespace() != ns::CLIENT {
+        return Err(StreamError::InvalidNamespace);
+    }
     let number = count(ctx, key);
     stanza(ctx, scratch, key, scope, (kind, element, number))
 }

@@ -6,6 +6,27 @@ use std::os::fd::RawFd;
 
 use rustix::thread::UnshareFlags;
 
+/// Keeps the process's signals away from the calling thread.
+///
+/// A handler that ran here would write to the number of its pipe, which in a table of one's own is
+/// nothing, or a client's socket.
+///
+/// # Errors
+/// When the kernel refuses.
+#[allow(unsafe_code)]
+pub(super) fn leave_signals_to_others() -> io::Result<()> {
+    // SAFETY: both calls write to the set that is passed to them and to this thread's mask alone.
+    let failed = unsafe {
+        let mut all = std::mem::zeroed();
+        libc::sigfillset(&mut all);
+        libc::pthread_sigmask(libc::SIG_BLOCK, &all, std::ptr::null_mut())
+    };
+    match failed {
+        0 => Ok(()),
+        number => Err(io::Error::from_raw_os_error(number)),
+    }
+}
+
 /// Gives the calling thread a descriptor table of its own, with `keep` and the standard streams in
 /// it and nothing else.
 ///

@@ -296,9 +296,9 @@ fn spawn(
     ready: Sender<Result<(), StartError>>,
 ) -> Result<JoinHandle<()>, StartError> {
     let work = move || {
-        if let Some(keep) = keep
-            && let Err(error) = descriptors::own(&keep)
-        {
+        let apart = descriptors::leave_signals_to_others();
+        let own = |keep: Vec<RawFd>| descriptors::own(&keep);
+        if let Err(error) = apart.and_then(|()| keep.map_or(Ok(()), own)) {
             let _ = ready.send(Err(StartError::Unshare(error)));
             return;
         }
