@@ -54,7 +54,9 @@ fn disable(ctx: &mut Ctx<'_>, iq: &Iq<'_>) {
 /// it is.
 fn sent(ctx: &mut Ctx<'_>, key: SessionKey, stanza: &Stanza<'_>) -> Verdict {
     let account = ctx.session(key).map(|session| session.account);
-    let others = is_copied(stanza) && bare(stanza.to) != bare(stanza.from);
+    let others = account.is_some_and(|account| has_others(ctx, account))
+        && is_copied(stanza)
+        && bare(stanza.to) != bare(stanza.from);
     if let Some(account) = account.filter(|_| others) {
         copy(ctx, account, stanza, "sent", &[key]);
     }
@@ -63,7 +65,10 @@ fn sent(ctx: &mut Ctx<'_>, key: SessionKey, stanza: &Stanza<'_>) -> Verdict {
 
 /// Section 7: to every session that does not get the message itself.
 fn received(ctx: &mut Ctx<'_>, account: AccountKey, stanza: &Stanza<'_>) -> Verdict {
-    if is_copied(stanza) && !ctx.sessions_with(account, Flags::CARBONS).is_empty() {
+    if has_others(ctx, account)
+        && is_copied(stanza)
+        && !ctx.sessions_with(account, Flags::CARBONS).is_empty()
+    {
         let mut except = takers(ctx, account, stanza);
         // The sender knows what it wrote to its own account.
         let sender = |key: &SessionKey| ctx.session(*key).is_some_and(|s| *s.jid == *stanza.from);
@@ -71,6 +76,13 @@ fn received(ctx: &mut Ctx<'_>, account: AccountKey, stanza: &Stanza<'_>) -> Verd
         copy(ctx, account, stanza, "received", &except);
     }
     Verdict::Pass
+}
+
+/// Nearly every account has one session: it costs one look.
+fn has_others(ctx: &Ctx<'_>, account: AccountKey) -> bool {
+    ctx.accounts
+        .get(account)
+        .is_some_and(|account| account.sessions.len() > 1)
 }
 
 fn is_copied(stanza: &Stanza<'_>) -> bool {

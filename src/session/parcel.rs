@@ -11,10 +11,13 @@ use crate::xmpp::stanza::{Kind, Stanza, Traits, Type};
 /// What one turn posts to one other shard.
 #[derive(Default)]
 pub struct Batch {
-    arena: Vec<u8>,
+    /// Addresses: text stays text, so that nobody checks it again.
+    texts: String,
+    octets: Vec<u8>,
     parcels: Vec<Packed>,
+    /// Runs of `texts`.
     targets: Vec<Range<u32>>,
-    sealed: (usize, usize, usize),
+    sealed: Sealed,
 }
 
 struct Packed {
@@ -22,13 +25,25 @@ struct Packed {
     class: Type,
     traits: Traits,
     id: MessageId,
-    start: u32,
+    /// Where its addresses begin: `from`, then `to`.
+    text: u32,
     from: u32,
     to: u32,
+    /// Where its octets begin: `reference`, `head`, `content`.
+    start: u32,
     reference: u32,
     head: u32,
     content: u32,
     targets: Range<u32>,
+}
+
+/// How long everything was before the present input.
+#[derive(Clone, Copy, Default)]
+struct Sealed {
+    texts: usize,
+    octets: usize,
+    parcels: usize,
+    targets: usize,
 }
 
 impl Batch {
@@ -39,31 +54,33 @@ impl Batch {
 
     /// Appends `stanza` for every one of `targets`, each bare or full and in normal form.
     pub fn push_for<'t>(&mut self, stanza: &Stanza<'_>, targets: impl Iterator<Item = &'t str>) {
-        let start = self.arena.len() as u32;
-        self.arena.extend_from_slice(stanza.from.as_bytes());
-        self.arena.extend_from_slice(stanza.to.as_bytes());
-        self.arena.extend_from_slice(stanza.reference);
-        self.arena.extend_from_slice(stanza.head);
-        self.arena.extend_from_slice(stanza.content);
+        let text = self.texts.len() as u32;
+        self.texts.push_str(stanza.from);
+        self.texts.push_str(stanza.to);
+        let start = self.octets.len() as u32;
+        self.octets.extend_from_slice(stanza.reference);
+        self.octets.extend_from_slice(stanza.head);
+        self.octets.extend_from_slice(stanza.content);
         let first = self.targets.len() as u32;
-        let to = start + stanza.from.len() as u32;
+        let to = text + stanza.from.len() as u32;
         for target in targets {
             if target == stanza.to {
                 self.targets.push(to..to + target.len() as u32);
                 continue;
             }
-            let at = self.arena.len() as u32;
-            self.arena.extend_from_slice(target.as_bytes());
-            self.targets.push(at..self.arena.len() as u32);
+            let at = self.texts.len() as u32;
+            self.texts.push_str(target);
+            self.targets.push(at..self.texts.len() as u32);
         }
         self.parcels.push(Packed {
             kind: stanza.kind,
             class: stanza.class,
             traits: stanza.traits,
             id: stanza.id,
-            start,
+            text,
             from: stanza.from.len() as u32,
             to: stanza.to.len() as u32,
+            start,
             reference: stanza.reference.len() as u32,
             head: stanza.head.len() as u32,
             content: stanza.content.len() as u32,
@@ -73,7 +90,7 @@ impl Batch {
 
     /// Every parcel with its targets, in order.
     pub fn iter(&self) -> impl Iterator<Item = (Stanza<'_>, impl Iterator<Item = &str>)> {
-        (0..self.parcels.len()).map(|index| self.parcel(index))
+        self.parcels.iter().map(|packed| self.parcel(packed))
     }
 
     /// How many parcels there are.
@@ -88,57 +105,59 @@ impl Batch {
 
     /// Octets on the way, for the bound on mail.
     pub fn octets_len(&self) -> usize {
-        self.arena.len()
+        self.octets.len() + self.texts.len()
     }
 
     /// Empties it and keeps its capacity.
     pub fn clear(&mut self) {
-        self.arena.clear();
-        self.parcels.clear();
-        self.targets.clear();
-        self.sealed = (0, 0, 0);
+        self.sealed = Sealed::default();
+        self.unwind();
     }
 
     pub(super) fn seal(&mut self) {
-        self.sealed = (self.arena.len(), self.parcels.len(), self.targets.len());
+        let Self {
+            texts,
+            octets,
+            parcels,
+            targets,
+            ..
+        } = self;
+        self.sealed = Sealed {
+            texts: texts.len(),
+            octets: octets.len(),
+            parcels: parcels.len(),
+            targets: targets.len(),
+        };
     }
 
     pub(super) fn unwind(&mut self) {
-        self.arena.truncate(self.sealed.0);
-        self.parcels.truncate(self.sealed.1);
-        self.targets.truncate(self.sealed.2);
+        self.texts.truncate(self.sealed.texts);
+        self.octets.truncate(self.sealed.octets);
+        self.parcels.truncate(self.sealed.parcels);
+        self.targets.truncate(self.sealed.targets);
     }
 
-    fn parcel(&self, index: usize) -> (Stanza<'_>, impl Iterator<Item = &str>) {
-        let packed = &self.parcels[index];
-        let mut at = packed.start as usize;
-        let mut piece = |len: u32| {
-            let bytes = &self.arena[at..at + len as usize];
-            at += len as usize;
-            bytes
-        };
+    fn parcel(&self, packed: &Packed) -> (Stanza<'_>, impl Iterator<Item = &str>) {
+        let text = |start: u32, len: u32| &self.texts[start as usize..(start + len) as usize];
+        let octets = |start: u32, len: u32| &self.octets[start as usize..(start + len) as usize];
+        let head = packed.start + packed.reference;
         let stanza = Stanza {
             kind: packed.kind,
             class: packed.class,
             traits: packed.traits,
             id: packed.id,
-            from: text(piece(packed.from)),
-            to: text(piece(packed.to)),
-            reference: piece(packed.reference),
-            head: piece(packed.head),
-            content: piece(packed.content),
+            from: text(packed.text, packed.from),
+            to: text(packed.text + packed.from, packed.to),
+            reference: octets(packed.start, packed.reference),
+            head: octets(head, packed.head),
+            content: octets(head + packed.head, packed.content),
         };
         let targets = &self.targets[packed.targets.start as usize..packed.targets.end as usize];
         let targets = targets
             .iter()
-            .map(|t| text(&self.arena[t.start as usize..t.end as usize]));
+            .map(|t| &self.texts[t.start as usize..t.end as usize]);
         (stanza, targets)
     }
-}
-
-/// Octets that came from a `str`.
-fn text(bytes: &[u8]) -> &str {
-    std::str::from_utf8(bytes).unwrap_or_default()
 }
 
 #[cfg(test)]

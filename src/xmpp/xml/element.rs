@@ -315,7 +315,7 @@ impl Open {
         };
         let mut plain = Vec::new();
         for attribute in tag.attributes().with_checks(false).flatten() {
-            let value = decode::attribute(attribute.value.as_bytes()).into_owned();
+            let value = decode::attribute(&attribute.value).into_owned();
             match attribute.key.into_inner() {
                 "xmlns" => this.default = value,
                 name => match name.strip_prefix("xmlns:") {

@@ -1,6 +1,7 @@
 //! Namespaces: declarations and what names resolve to (Namespaces in XML 1.0, third edition).
 
 use super::decode;
+use super::decode::as_str;
 use super::octets::{hash, is_verbatim};
 use super::scanner::Bounds;
 use super::scope::StreamScope;
@@ -33,6 +34,16 @@ impl Span {
     }
 }
 
+impl Span {
+    /// As [`Span::of`], of octets that are known to be text.
+    #[inline]
+    pub fn text(self, text: &str) -> &str {
+        let start = self.start as usize;
+        text.get(start..start + self.length as usize)
+            .unwrap_or_default()
+    }
+}
+
 /// A name as written: `prefix:local` or `local`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Name {
@@ -48,6 +59,16 @@ impl Name {
             .of(bytes)
             .get(..self.prefix as usize)
             .unwrap_or_default()
+    }
+
+    /// As [`Name::local`], of octets that are known to be text.
+    #[inline]
+    pub fn local_text(self, text: &str) -> &str {
+        let skipped = match self.prefix {
+            0 => 0,
+            prefix => prefix as usize + 1,
+        };
+        self.span.text(text).get(skipped..).unwrap_or_default()
     }
 
     #[inline]
@@ -231,6 +252,19 @@ impl Names {
         }
     }
 
+    /// As [`Names::octets`], of octets that are known to be text.
+    #[inline]
+    pub fn text<'a>(&'a self, text: &'a str, namespace: Ns) -> &'a str {
+        match namespace {
+            Ns::None => "",
+            Ns::Client => ns::CLIENT,
+            Ns::Streams => ns::STREAMS,
+            Ns::Xml => ns::XML,
+            Ns::Input(span) => span.text(text),
+            Ns::Decoded(span) => as_str(span.of(&self.decoded)),
+        }
+    }
+
     /// Prefixes bound by the open elements, outermost first.
     pub fn bound<'a>(&'a self, bytes: &'a [u8]) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
         self.bindings
@@ -250,7 +284,7 @@ impl Names {
         if is_verbatim(octets) {
             return Ns::Input(raw);
         }
-        match decode::attribute(octets) {
+        match decode::attribute(as_str(octets)) {
             std::borrow::Cow::Borrowed(_) => Ns::Input(raw),
             std::borrow::Cow::Owned(decoded) => self.keep(decoded.as_bytes()),
         }

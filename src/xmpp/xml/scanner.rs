@@ -6,6 +6,7 @@
 //! declaration, one character) is read a second time. What it decides depends on the octets
 //! alone, never on how they were cut.
 
+use super::decode::as_str;
 use super::octets::{self, START};
 use super::resolve::{Name, Names, Ns, Span};
 use super::scope::StreamScope;
@@ -246,9 +247,11 @@ impl Scanner {
 
     /// The element that [`Progress::Element`] announced, in the same octets.
     pub fn element<'a>(&'a self, bytes: &'a [u8]) -> Element<'a> {
+        let whole = bytes.get(..self.item_end).unwrap_or_default();
         Element {
             scanner: self,
             bytes,
+            text: as_str(whole),
         }
     }
 

@@ -13,29 +13,32 @@ use super::scanner::Scanner;
 pub struct Element<'a> {
     pub(super) scanner: &'a Scanner,
     pub(super) bytes: &'a [u8],
+    /// The element's octets, checked once more so that every name in it is text at no cost.
+    pub(super) text: &'a str,
 }
 
 impl<'a> Element<'a> {
     /// The name without prefix.
     pub fn local(self) -> &'a str {
-        as_str(self.scanner.root.name.local(self.bytes))
+        self.scanner.root.name.local_text(self.text)
     }
 
     /// The name as written.
     pub fn qname(self) -> &'a str {
-        as_str(self.scanner.root.name.span.of(self.bytes))
+        self.scanner.root.name.span.text(self.text)
     }
 
     /// The namespace; empty when there is none.
     pub fn namespace(self) -> &'a str {
-        as_str(self.namespace_octets())
+        let scanner = self.scanner;
+        scanner.names.text(self.text, scanner.root.namespace)
     }
 
     /// The namespace of children without prefix and declaration; empty when there is none. Whoever
     /// writes another start tag around the content must see that it stays the same.
     pub fn default_namespace(self) -> &'a str {
         let names = &self.scanner.names;
-        as_str(names.octets(self.bytes, self.scanner.inner_default))
+        names.text(self.text, self.scanner.inner_default)
     }
 
     /// Whether this is `local` of the namespace `ns`.
@@ -51,7 +54,7 @@ impl<'a> Element<'a> {
 
     /// All attributes, declarations of namespaces included, as they stand.
     pub fn attrs(self) -> impl Iterator<Item = Attr<'a>> {
-        self.scanner.root_attributes(self.bytes)
+        self.scanner.root_attributes(self.text)
     }
 
     /// The octets between the start tag and the end tag.
@@ -71,8 +74,8 @@ impl<'a> Element<'a> {
     pub fn children(self) -> impl Iterator<Item = Child<'a>> {
         let spans = self.scanner.children.iter();
         spans.map(move |span| Child {
-            local: as_str(span.name.local(self.bytes)),
-            namespace: as_str(self.scanner.names.octets(self.bytes, span.namespace)),
+            local: span.name.local_text(self.text),
+            namespace: self.scanner.names.text(self.text, span.namespace),
             octets: self
                 .bytes
                 .get(span.start as usize..span.end as usize)
@@ -240,6 +243,7 @@ pub struct Attr<'a> {
     pub raw: &'a [u8],
     /// The quote: `'` or `"`.
     pub quote: u8,
+    text: &'a str,
 }
 
 impl<'a> Attr<'a> {
@@ -250,7 +254,7 @@ impl<'a> Attr<'a> {
 
     /// The value, decoded, white space normalised.
     pub fn value(self) -> Cow<'a, str> {
-        decode::attribute(self.raw)
+        decode::attribute(self.text)
     }
 }
 
@@ -287,21 +291,23 @@ impl<'a> Iterator for StartTag<'a> {
             name: as_str(name.trim_ascii_end()),
             raw,
             quote,
+            text: as_str(raw),
         })
     }
 }
 
 impl Scanner {
-    fn root_attributes<'a>(&'a self, bytes: &'a [u8]) -> impl Iterator<Item = Attr<'a>> {
+    fn root_attributes<'a>(&'a self, text: &'a str) -> impl Iterator<Item = Attr<'a>> {
         let attributes = self.attributes.get(..self.root_attributes);
-        attributes
-            .unwrap_or_default()
-            .iter()
-            .map(move |attribute| Attr {
-                name: as_str(attribute.name.span.of(bytes)),
-                raw: attribute.value.of(bytes),
+        attributes.unwrap_or_default().iter().map(move |attribute| {
+            let value = attribute.value.text(text);
+            Attr {
+                name: attribute.name.span.text(text),
+                raw: value.as_bytes(),
                 quote: attribute.quote,
-            })
+                text: value,
+            }
+        })
     }
 }
 
