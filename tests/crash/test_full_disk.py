@@ -98,6 +98,6 @@ async def until_stored(sender, away):
             answer.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await answer
-            await sender.acknowledged()
+            await sender.acknowledged(timeout=30)
             return
     raise AssertionError("the server did not notice that there is space again")

@@ -127,6 +127,8 @@ class Stream:
     async def send(self, data):
         octets = data.encode() if isinstance(data, str) else data
         self._note("C", octets)
+        if self.writer.transport.is_closing():
+            return  # the end is found by who listens
         self.writer.write(octets)
         with contextlib.suppress(ConnectionError):
             await self.writer.drain()

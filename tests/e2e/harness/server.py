@@ -128,14 +128,14 @@ class Encke(Server):
                 str(self.data_dir)]
 
     def start(self) -> "Encke":
-        with _ReadySocket() as ready:
-            environment = {**os.environ, "NOTIFY_SOCKET": ready.path}
-            with self.log.open("ab") as log:
-                self.process = subprocess.Popen(
-                    self.wrapper + self.command("serve"), stdin=subprocess.DEVNULL, stdout=log,
-                    stderr=log, env=environment, cwd=self.folder,
-                )
-            ready.wait(self)
+        self._manager = _ReadySocket()  # kept: the server also tells it that it stops
+        environment = {**os.environ, "NOTIFY_SOCKET": self._manager.path}
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                self.wrapper + self.command("serve"), stdin=subprocess.DEVNULL, stdout=log,
+                stderr=log, env=environment, cwd=self.folder,
+            )
+        self._manager.wait(self)
         listeners = self.status()["listeners"]
         self.clear = _address(listeners["c2s"][0])
         self.tls = _address(listeners["c2s_tls"][0])
@@ -204,13 +204,6 @@ class _ReadySocket:
         self.path = f"{self._folder.name}/ready"
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.bind(self.path)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self._socket.close()
-        self._folder.cleanup()
 
     def wait(self, server: Server) -> None:
         deadline = time.monotonic() + START_DEADLINE
