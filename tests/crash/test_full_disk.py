@@ -88,7 +88,7 @@ async def send_until_refused(sender, away):
 
 async def until_stored(sender, away):
     """The server may need a moment to notice that there is space; it needs no restart."""
-    for number in range(50):
+    for number in range(100):
         await sender.message(away.jid, "there is space again", f"again{number}")
         answer = asyncio.ensure_future(
             sender.expect(f"{{{CLIENT}}}message", where=lambda m: m.get("id") == f"again{number}")
@@ -100,4 +100,5 @@ async def until_stored(sender, away):
                 await answer
             await sender.acknowledged(timeout=30)
             return
+        await asyncio.sleep(0.1)  # a refusal comes at once; nothing says when there is space
     raise AssertionError("the server did not notice that there is space again")

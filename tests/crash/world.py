@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 from harness.raw import CLIENT, SM, Client, Closed, Silence, Stream
 
+PAUSE = 0.001  # between two messages of a sender: Python must keep up with reading as well
 WINDOW = 200  # messages on the way to the server before a sender waits for an acknowledgement
 TROUBLE = (Closed, ConnectionError, OSError, Silence, AssertionError, asyncio.IncompleteReadError)
 
@@ -100,7 +101,7 @@ class Sender:
                 await self._send(ident)
                 if self.link.sent % 20 == 0:
                     await self.link.request()
-                await asyncio.sleep(0)  # let the others have a turn
+                await asyncio.sleep(PAUSE)
             if hearing.done():
                 hearing.result()
         finally:

@@ -101,7 +101,7 @@ class Stream:
     def cut(self):
         """The link vanishes as if a cable was pulled: a reset, no closing tag, no TLS goodbye."""
         raw = self.writer.get_extra_info("socket")
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, AttributeError):  # it may be gone already
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.writer.transport.abort()
 
