@@ -27,7 +27,7 @@ pub fn deliver(ctx: &mut Ctx<'_>, stanza: &Stanza<'_>, target: &str) {
     };
     account.used = now;
     if let State::Loading(parked) = &mut account.state {
-        if parked.len() >= maximum {
+        if parked.len() >= maximum && !stanza.traits.has(Traits::RECOVERED) {
             ctx.bounce(stanza, Condition::ResourceConstraint);
             return settle_bounced(ctx, stanza);
         }
@@ -269,7 +269,9 @@ pub fn recover(ctx: &mut Ctx<'_>, unsettled: &Unsettled) {
     let stanza = Stanza {
         kind: Kind::Message,
         class: Type::Chat,
-        traits: Traits::STORABLE.with(Traits::JOURNALED),
+        traits: Traits::STORABLE
+            .with(Traits::JOURNALED)
+            .with(Traits::RECOVERED),
         id: unsettled.id,
         from: &from,
         to: if to.is_empty() { &unsettled.owner } else { &to },

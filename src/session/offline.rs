@@ -13,6 +13,8 @@ use crate::xmpp::error::Condition;
 use crate::xmpp::stanza::{Kind, Stanza, Traits, Type};
 
 const VERSION: u8 = 1;
+/// How far what was accepted may exceed the quota.
+const GRACE: usize = 10;
 const HEADER_OCTETS: usize = 9;
 /// Rows and octets of one page: what a link may have unsent on account of the offline store.
 const PAGE_ROWS: u32 = 50;
@@ -21,6 +23,15 @@ const PAGE_OCTETS: u32 = 48 * 1024;
 impl Ctx<'_> {
     /// Keeps a message for an account that has nobody to take it. `false`: the quota is used up.
     pub fn store_offline(&mut self, key: AccountKey, stanza: &Stanza<'_>) -> bool {
+        let maximum = self.policy.limits.offline_messages_max;
+        let stored = self
+            .core
+            .accounts
+            .get(key)
+            .map_or(0, |account| account.offline);
+        if stored as usize >= maximum && !stanza.traits.has(Traits::RECOVERED) {
+            return false;
+        }
         let mut element = self.core.pool.take();
         stanza.write(stanza.to, &mut element);
         let kept = self.store_element(key, stanza, &element);
@@ -28,14 +39,17 @@ impl Ctx<'_> {
         kept
     }
 
-    /// Keeps a whole element. `stanza` says whom to tell if that fails; its head is not looked at.
+    /// Keeps a whole element that was accepted before: by a session that ended, by a former process.
+    /// The quota bounds what is accepted, so such a message may go beyond it [`GRACE`] times.
+    /// `stanza` says whom to tell if keeping fails; its head is not looked at.
     pub fn store_element(&mut self, key: AccountKey, stanza: &Stanza<'_>, element: &[u8]) -> bool {
         let now = self.now;
         let maximum = self.policy.limits.offline_messages_max;
         let Some(account) = self.core.accounts.get_mut(key) else {
             return false;
         };
-        if account.offline as usize >= maximum {
+        let beyond = account.offline as usize >= maximum.saturating_mul(GRACE);
+        if beyond && !stanza.traits.has(Traits::RECOVERED) {
             return false;
         }
         account.offline += 1;

@@ -137,6 +137,10 @@ impl Traits {
         Self(bits)
     }
 
+    /// Promised by a former process: kept whatever the quotas say, because nobody is there any more
+    /// who could be told otherwise.
+    pub const RECOVERED: Self = Self(1 << 7);
+
     /// Whether all of `other` are set.
     pub const fn has(self, other: Self) -> bool {
         self.0 & other.0 == other.0
