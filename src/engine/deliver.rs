@@ -225,11 +225,7 @@ pub fn loaded(ctx: &mut Ctx<'_>, key: AccountKey, exists: bool) {
         }
         return;
     }
-    let after = ctx.policy.limits.account_idle_timeout;
-    let at = ctx.now.mono.after(after);
-    ctx.core
-        .wheel
-        .set(at, crate::session::ctx::Due::Account(key));
+    ctx.core.time_account(key);
     for (stanza, targets) in parked.iter() {
         for target in targets {
             deliver(ctx, &stanza, target);
@@ -254,8 +250,11 @@ pub fn load_failed(ctx: &mut Ctx<'_>, key: AccountKey) {
         return;
     };
     for (stanza, _) in parked.iter() {
-        ctx.bounce(&stanza, Condition::ResourceConstraint);
-        settle_bounced(ctx, &stanza);
+        // What a former process promised stays in the journal for the next start.
+        if !stanza.traits.has(Traits::RECOVERED) {
+            ctx.bounce(&stanza, Condition::ResourceConstraint);
+            settle_bounced(ctx, &stanza);
+        }
     }
 }
 

@@ -195,13 +195,15 @@ fn journal(
         return;
     };
     let (bare, _) = jid::split_resource(stanza.to);
-    if !ctx
+    let (local, domain) = jid::split_local(bare);
+    // What is for nobody here is bounced at once.
+    let served = ctx
         .core
         .policy
         .domains
         .iter()
-        .any(|domain| jid::split_local(bare).1 == domain)
-    {
+        .any(|served| domain == served);
+    if local.is_none() || !served {
         return;
     }
     management.pending.push_back((number, false));

@@ -78,6 +78,14 @@ pub fn detach(ctx: &mut Ctx<'_>, key: SessionKey) {
     };
     session.link = None;
     session.flags.clear(Flags::PAUSED);
+    let account = session.account;
+    // Messages must not queue behind a client that is not there.
+    if let Some(account) = ctx.core.accounts.get_mut(account) {
+        account.draining.take_if(|draining| draining.session == key);
+    }
+    let Some(session) = ctx.core.sessions.get_mut(key) else {
+        return;
+    };
     let resumable = session.is_resumable();
     let Some(management) = session.management.as_deref_mut().filter(|_| resumable) else {
         return end(ctx, key, Farewell::Silent);
@@ -116,7 +124,6 @@ pub fn end(ctx: &mut Ctx<'_>, key: SessionKey, farewell: Farewell) {
     };
     let account = session.account;
     let now = ctx.now.mono;
-    let idle = ctx.policy.limits.account_idle_timeout;
     let mut name = Box::from("");
     if let Some(entry) = ctx.core.accounts.get_mut(account) {
         entry.sessions.retain(|other| *other != key);
@@ -129,7 +136,7 @@ pub fn end(ctx: &mut Ctx<'_>, key: SessionKey, farewell: Farewell) {
             entry.draining = None;
         }
         if entry.sessions.is_empty() {
-            ctx.core.wheel.set(now.after(idle), Due::Account(account));
+            ctx.core.time_account(account);
         }
     }
     let unacknowledged = session.queue.unacknowledged();
@@ -234,15 +241,36 @@ pub fn hold_bounds(ctx: &mut Ctx<'_>, key: SessionKey) {
     let queue = &session.queue;
     let full = queue.unacknowledged() > limits.queue_stanzas_max
         || queue.held_octets() > limits.queue_octets_max;
-    let slow = session.link.is_some() && queue.unsent_octets() > limits.link_output_octets_max;
-    if full || (slow && !session.is_resumable()) {
-        end(
-            ctx,
-            key,
-            Farewell::Error(StreamError::PolicyViolation("output is not read")),
-        );
+    let unsent = session.link.map_or(0, |_| queue.unsent_octets());
+    let slow = unsent > limits.link_output_octets_max && !session.is_resumable();
+    let hopeless = unsent > limits.queue_octets_max;
+    if full || hopeless {
+        return end(ctx, key, Farewell::Error(NOT_READ));
+    }
+    let Some(session) = ctx.core.sessions.get_mut(key) else {
+        return;
+    };
+    if slow && session.flags.set(Flags::SLOW) {
+        let at = ctx.now.mono.after(SLOW_READER_PATIENCE);
+        ctx.core.wheel.set(at, Due::Slow(key));
     }
 }
+
+/// A reader that was slow has had its time.
+pub fn still_slow(ctx: &mut Ctx<'_>, key: SessionKey) {
+    let maximum = ctx.policy.limits.link_output_octets_max;
+    let Some(session) = ctx.core.sessions.get_mut(key) else {
+        return;
+    };
+    session.flags.clear(Flags::SLOW);
+    if session.link.is_some() && session.queue.unsent_octets() > maximum {
+        end(ctx, key, Farewell::Error(NOT_READ));
+    }
+}
+
+const NOT_READ: StreamError = StreamError::PolicyViolation("output is not read");
+/// How long more than `limits.link_output_octets_max` may stay unread.
+const SLOW_READER_PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// Ends all sessions of an account and forgets what is in memory of it.
 pub fn kick(ctx: &mut Ctx<'_>, account: &str, condition: &str) {
@@ -271,15 +299,16 @@ pub fn kick(ctx: &mut Ctx<'_>, account: &str, condition: &str) {
 pub fn evict(ctx: &mut Ctx<'_>, key: AccountKey) {
     let idle = ctx.policy.limits.account_idle_timeout;
     let now = ctx.now.mono;
-    let Some(account) = ctx.accounts.get(key) else {
+    let Some(account) = ctx.core.accounts.get_mut(key) else {
         return;
     };
+    account.timed = false;
     if !account.is_resident() || !account.sessions.is_empty() {
         return;
     }
     let at = account.used.after(idle);
     if at > now {
-        return ctx.core.wheel.set(at, Due::Account(key));
+        return ctx.core.time_account(key);
     }
     ctx.core.accounts.remove(key);
 }

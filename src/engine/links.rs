@@ -82,6 +82,15 @@ pub struct Released {
 /// All links, under the keys of the reactor's sockets.
 pub type Links = Mirror<LinkTag, Link>;
 
+impl Login {
+    /// Whether it claims, or proved, to be this account.
+    pub fn is_for(&self, account: &str) -> bool {
+        let Self { negotiation, .. } = self;
+        let named = negotiation.claimed().or(negotiation.account());
+        named.is_some_and(|jid| jid.as_str() == account)
+    }
+}
+
 impl Link {
     /// A link just accepted.
     pub fn new(negotiation: Negotiation, peer: IpAddr, now: Moment) -> Self {

@@ -90,6 +90,9 @@ pub fn adopted(shard: &mut Shard, key: LinkKey, released: Released, now: Now, fx
     shard.links.place(key, link);
     let at = opened.after(shard.core.policy.limits.login_timeout);
     shard.core.wheel.set(at, Due::Link(key));
+    if shard.stopping {
+        return shard.fail(key, StreamError::SystemShutdown, now, fx);
+    }
     admit(shard, key, now, fx);
     if !shard.output(key).is_empty() {
         fx.link(key, LinkEffect::Flush);
@@ -230,6 +233,11 @@ fn proceed(
             .append(&mut shard.core.pool, |queue| queue.extend_from_slice(out));
         fx.link(key, LinkEffect::Flush);
     }
+    let high_water = shard.core.policy.limits.link_output_high_water_octets;
+    if login.queue.unsent_octets() > high_water {
+        let error = StreamError::PolicyViolation("output is not read");
+        return shard.fail(key, error, now, fx);
+    }
     let step = match result {
         Ok(step) => step,
         Err(error) => return shard.fail(key, error, now, fx),
@@ -342,11 +350,10 @@ fn admit(shard: &mut Shard, key: LinkKey, now: Now, fx: &mut Effects) {
 /// Makes an account resident, with these records unless newer ones are in memory.
 pub fn admit_account(ctx: &mut Ctx<'_>, account: &str, head: Box<Head>) -> AccountKey {
     let now = ctx.now.mono;
-    let idle = ctx.policy.limits.account_idle_timeout;
     let Some(found) = ctx.accounts.find(account) else {
         let fresh = ctx.core.accounts.insert(account, State::Resident, now);
         install(ctx, fresh, &head);
-        ctx.core.wheel.set(now.after(idle), Due::Account(fresh));
+        ctx.core.time_account(fresh);
         return fresh;
     };
     if let Some(entry) = ctx.core.accounts.get_mut(found) {
@@ -485,12 +492,12 @@ fn resume(shard: &mut Shard, key: LinkKey, previd: &str, handled: u32, now: Now,
         link.stream = Stream::Bound(session);
     }
     fx.link(key, LinkEffect::Flush);
-    Ctx {
-        core: &mut shard.core,
-        fx,
-        now,
+    let core = &mut shard.core;
+    let mut ctx = Ctx { core, fx, now };
+    ctx.release_held(session);
+    if ctx.session(session).is_some_and(|s| s.takes_messages()) {
+        ctx.drain_offline(session);
     }
-    .release_held(session);
     if let Some(former) = former {
         replace_link(shard, former, fx);
     }

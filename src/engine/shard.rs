@@ -17,7 +17,7 @@ use crate::session::ctx::{Core, Ctx, Due, Setup, Waiter};
 use crate::session::effects::{Effects, LinkEffect, LinkKey};
 use crate::session::session::{Flags, SessionKey};
 use crate::session::{offline, parcel::Batch, record};
-use crate::store::{MessageId, Reply, StreamId, Ticket};
+use crate::store::{MessageId, Op, Reply, StreamId, Ticket};
 use crate::xmpp::error::StreamError;
 use crate::xmpp::xml::{Bounds, Progress, Scanner, StreamScope};
 
@@ -51,6 +51,8 @@ pub struct Shard {
     pub(super) backoff: Backoff,
     /// What the journal knows of sessions that a crash ended.
     pub(super) lost: HashMap<StreamId, u32>,
+    /// When nobody will ask for them any more.
+    lost_until: Moment,
     /// Messages that a revived session holds: recovery leaves them to it.
     revived: HashSet<MessageId>,
 }
@@ -61,6 +63,8 @@ const BURST: Duration = Duration::from_secs(1);
 const SCANNERS_KEPT: usize = 64;
 /// Inbound stanzas of one session that may wait for the journal before it is not read.
 const PENDING_MAX: usize = 1_000;
+/// What one session may have asked of storage, by weight, before it is not read.
+const ASKED_MAX: u16 = 64;
 
 impl Shard {
     /// An empty shard.
@@ -77,6 +81,7 @@ impl Shard {
             stopping: false,
             backoff: Backoff::new(backoff_seed),
             lost: HashMap::new(),
+            lost_until: Moment(0),
             revived: HashSet::new(),
         }
     }
@@ -105,7 +110,20 @@ impl Shard {
             self.wake(what, now, fx);
         }
         self.due = due;
+        if !self.lost.is_empty() && self.lost_until <= now.mono {
+            self.forget_lost(fx);
+        }
         self.finish(now, fx);
+    }
+
+    /// Sessions that a crash ended cannot be resumed any more. Every shard knows all of them; one
+    /// tells storage.
+    fn forget_lost(&mut self, fx: &mut Effects) {
+        for stream in std::mem::take(&mut self.lost).into_keys() {
+            if self.core.shard == 0 {
+                fx.ops.push(None, Op::Forget { stream });
+            }
+        }
     }
 
     /// When [`Shard::expire`] has something to do next. A reactor need not wake earlier.
@@ -172,6 +190,7 @@ impl Shard {
             account.sessions.retain(|other| *other != key);
             account.draining.take_if(|draining| draining.session == key);
         }
+        self.core.time_account(session.account);
     }
 
     /// Asserts every invariant; debug builds call it after each input.
@@ -440,6 +459,7 @@ impl Shard {
             link.scope = scope;
             return login::element(self, key, element, now, fx);
         };
+        self.core.asker = Some(session);
         let mut ctx = Ctx {
             core: &mut self.core,
             fx,
@@ -447,6 +467,7 @@ impl Shard {
         };
         let result = inbound::take(&mut ctx, &mut self.scratch, session, &scope, element);
         route::drain_local(&mut ctx);
+        self.core.asker = None;
         if let Some(link) = self.links.get_mut(key) {
             link.scope = scope;
         }
@@ -464,7 +485,8 @@ impl Shard {
             return;
         };
         let pending = session.management.as_deref().map_or(0, |m| m.pending.len());
-        if session.queue.unsent_octets() <= high_water && pending < PENDING_MAX {
+        let busy = pending >= PENDING_MAX || session.asked >= ASKED_MAX;
+        if session.queue.unsent_octets() <= high_water && !busy {
             return;
         }
         session.flags.set(Flags::PAUSED);
@@ -485,7 +507,8 @@ impl Shard {
             return;
         };
         let pending = entry.management.as_deref().map_or(0, |m| m.pending.len());
-        let drained = entry.queue.unsent_octets() <= low_water && pending < PENDING_MAX / 2;
+        let idle = pending < PENDING_MAX / 2 && entry.asked < ASKED_MAX;
+        let drained = entry.queue.unsent_octets() <= low_water && idle;
         if !drained || !entry.flags.clear(Flags::PAUSED) {
             return;
         }
@@ -574,9 +597,12 @@ impl Shard {
     }
 
     fn stored(&mut self, ticket: Ticket, reply: Reply, now: Now, fx: &mut Effects) {
-        let Some(waiter) = self.core.waiters.remove(ticket.key) else {
+        let Some((waiter, asker)) = self.core.waiters.remove(ticket.key) else {
             return;
         };
+        if let Some(session) = asker.and_then(|key| self.core.sessions.get_mut(key)) {
+            session.asked = session.asked.saturating_sub(waiter.weight());
+        }
         let mut ctx = Ctx {
             core: &mut self.core,
             fx,
@@ -587,6 +613,9 @@ impl Shard {
             Waiter::Hash(link) => login::hashed(self, link, reply, now, fx),
             Waiter::Load(account) => login::loaded(&mut ctx, account, reply),
             Waiter::Journaled { session, number } => {
+                if reply != Reply::Done {
+                    return self.unkept(session, now, fx);
+                }
                 management::committed(&mut ctx, session, number);
                 self.resume_if_drained(session, now, fx);
             }
@@ -595,15 +624,49 @@ impl Shard {
                     shutdown::revived(&mut ctx, &revival, head);
                 }
             }
-            Waiter::Offline(account) => {
-                if let Reply::Rows { rows, more } = reply {
-                    ctx.offline_page(account, &rows, more);
-                } else if let Some(account) = ctx.core.accounts.get_mut(account) {
-                    account.draining = None;
-                }
+            Waiter::Offline {
+                account,
+                session,
+                after,
+            } => {
+                let page = match reply {
+                    Reply::Rows { rows, more } => Some((rows, more)),
+                    _ => None,
+                };
+                ctx.offline_page(account, session, after, page);
             }
             Waiter::Stored(stored) => ctx.offline_stored(*stored, &reply),
             Waiter::Feature { then, kept } => then(&mut ctx, kept, reply),
+        }
+        if let Some(session) = asker {
+            self.finish(now, fx);
+            self.resume_if_drained(session, now, fx);
+        }
+    }
+
+    /// Whoever is in the middle of a login for this account starts again, with what is true now.
+    fn kick_logins(&mut self, account: &str, now: Now, fx: &mut Effects) {
+        let concerned = |link: &Link| match &link.stream {
+            Stream::Login(login) => login.is_for(account),
+            _ => false,
+        };
+        let links = self.links.iter().filter(|(_, link)| concerned(link));
+        for key in links.map(|(key, _)| key).collect::<Vec<_>>() {
+            self.fail(key, StreamError::Reset, now, fx);
+        }
+    }
+
+    /// The journal will never have an inbound stanza, so `h` can never pass it: the client must
+    /// learn that, and send again what is not covered.
+    fn unkept(&mut self, key: SessionKey, now: Now, fx: &mut Effects) {
+        let error = StreamError::ResourceConstraint;
+        fx.events.push(Event::StorageRefused { full: true });
+        match self.core.session(key).and_then(|session| session.link) {
+            Some(link) => self.fail(link, error, now, fx),
+            None => {
+                let core = &mut self.core;
+                lifecycle::end(&mut Ctx { core, fx, now }, key, Farewell::Silent);
+            }
         }
     }
 
@@ -621,6 +684,7 @@ impl Shard {
             Command::Stop => shutdown::stop(self, now, fx),
             Command::Kick { account, condition } => {
                 lifecycle::kick(&mut ctx, &account, condition);
+                self.kick_logins(&account, now, fx);
             }
             Command::Recover(unsettled) if self.revived.remove(&unsettled.id) => {}
             Command::Recover(unsettled) => deliver::recover(&mut ctx, &unsettled),
@@ -629,6 +693,7 @@ impl Shard {
                 shutdown::revive(&mut ctx, revival);
             }
             Command::Handled { stream, handled } => {
+                self.lost_until = now.mono.after(self.core.policy.limits.resumption_timeout);
                 self.lost.insert(stream, handled);
             }
         }
@@ -643,6 +708,7 @@ impl Shard {
         match due {
             Due::Link(key) => login::link_due(self, key, now, fx),
             Due::Shaped(key) => self.read_again(key, now, fx),
+            Due::Slow(session) => lifecycle::still_slow(&mut ctx, session),
             Due::Session(session) => lifecycle::resumption_over(&mut ctx, session),
             Due::Ask(session) => management::ask(&mut ctx, session),
             Due::Account(account) => lifecycle::evict(&mut ctx, account),

@@ -6,12 +6,14 @@ use super::links::Stream;
 use super::shard::Shard;
 use super::{login, management};
 use crate::base::time::Now;
+use crate::session::account::AccountKey;
 use crate::session::ctx::{Ctx, Revival, Waiter};
 use crate::session::effects::{Effects, LinkKey};
 use crate::session::record;
-use crate::session::session::SessionKey;
-use crate::store::{Change, Head, Kind, Op, Require};
+use crate::session::session::{Session, SessionKey};
+use crate::store::{Change, Head, Kind, MessageId, Op, Require};
 use crate::xmpp::error::StreamError;
+use crate::xmpp::stanza::Traits;
 
 /// Says goodbye to everybody.
 pub fn stop(shard: &mut Shard, now: Now, fx: &mut Effects) {
@@ -124,12 +126,36 @@ pub fn revived(ctx: &mut Ctx<'_>, revival: &Revival, head: Box<Head>) {
         ctx.session(key)
             .is_some_and(|other| other.resource == session.resource)
     });
-    if taken {
-        return;
-    }
     let key = ctx.core.sessions.insert(session);
+    count_copies(ctx, account, key);
     if let Some(entry) = ctx.core.accounts.get_mut(account) {
         entry.sessions.push(key);
     }
+    if taken {
+        // Its client has begun anew: what it lacks goes to the offline store.
+        return lifecycle::end(ctx, key, Farewell::Silent);
+    }
     lifecycle::detach(ctx, key);
+}
+
+/// Journaled messages that other revived sessions hold, too, are settled by the last of them.
+fn count_copies(ctx: &mut Ctx<'_>, account: AccountKey, key: SessionKey) {
+    let Some(session) = ctx.session(key) else {
+        return;
+    };
+    let journaled = |session: &Session| -> Vec<MessageId> {
+        let marks = session.queue.open().map(|(mark, _)| mark);
+        let marks = marks.filter(|mark| mark.traits.has(Traits::JOURNALED));
+        marks.map(|mark| mark.id).collect()
+    };
+    let others = ctx.sessions_of(account).into_iter();
+    let others: Vec<MessageId> = others
+        .filter_map(|other| ctx.session(other))
+        .flat_map(journaled)
+        .collect();
+    for id in journaled(session) {
+        if others.contains(&id) {
+            *ctx.core.copies.entry(id).or_insert(1) += 1;
+        }
+    }
 }

@@ -38,7 +38,7 @@ fn available(ctx: &mut Ctx<'_>, key: SessionKey, stanza: &Stanza<'_>) {
         return ctx.refuse_session(key, stanza, Condition::BadRequest);
     };
     // It is kept for whoever asks later, so it is bounded as everything that is kept.
-    if stanza.content.len() > ctx.policy.limits.record_octets_max {
+    if stanza.head.len() + stanza.content.len() > ctx.policy.limits.record_octets_max {
         return ctx.refuse_session(key, stanza, Condition::ResourceConstraint);
     }
     let Some(session) = ctx.session_mut(key) else {

@@ -140,6 +140,11 @@ impl Reactor {
         self.links.apply(&mut self.shard);
         self.links.write_dirty(&mut self.shard); // one write per link
         self.hand_off(); // after its last octets were written
+        // A link that was read again while it was written may have journaled: storage hears of that
+        // before any other shard does.
+        if !self.shard.effects.ops.is_empty() {
+            (self.submit)(&mut self.shard.effects.ops);
+        }
         self.post_mail(); // at most one wake-up per shard
         self.links.drop_condemned(&mut self.shard);
         self.log();

@@ -35,6 +35,8 @@ pub struct Account {
     pub offline: u32,
     /// The session that is being given the offline messages.
     pub draining: Option<Draining>,
+    /// Whether a deadline for its eviction is set.
+    pub timed: bool,
     /// When it was last used; idle accounts without sessions are evicted.
     pub used: Moment,
 }
@@ -82,6 +84,7 @@ impl Account {
             private: None,
             offline: 0,
             draining: None,
+            timed: false,
             used: now,
         }
     }

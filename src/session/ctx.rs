@@ -27,7 +27,7 @@ use crate::store::{MessageId, Op, Ops, Reply, ShardId, StreamId, Ticket, TicketT
 use crate::xmpp::error::StanzaError;
 use crate::xmpp::jid;
 use crate::xmpp::ns;
-use crate::xmpp::stanza::{Draft, Kind, Stanza, Type};
+use crate::xmpp::stanza::{Draft, Kind, Stanza, Traits, Type};
 use crate::xmpp::xml::Tree;
 
 /// Everything of a shard but its links.
@@ -45,7 +45,9 @@ pub struct Core {
     pub wheel: Wheel<Due>,
     pub counters: Counters,
     /// Who waits for storage.
-    pub waiters: Slab<TicketTag, Waiter>,
+    pub waiters: Slab<TicketTag, (Waiter, Option<SessionKey>)>,
+    /// The session whose stanza is being handled: what storage is asked meanwhile is on its account.
+    pub asker: Option<SessionKey>,
     /// Stanzas for accounts of this shard, delivered before the next stanza is taken.
     pub local: Batch,
     /// Sessions that are owed an unasked `<a/>`.
@@ -66,6 +68,8 @@ pub struct Core {
 pub enum Due {
     /// The login or the silence of a link.
     Link(LinkKey),
+    /// A session whose output nobody took for a while.
+    Slow(SessionKey),
     /// A link that sent too fast may be read again.
     Shaped(LinkKey),
     /// The resumption time of a session.
@@ -99,8 +103,12 @@ pub enum Waiter {
     Journaled { session: SessionKey, number: u32 },
     /// A session that was written down waits for its account's records.
     Revive(Box<Revival>),
-    /// A page of the offline store.
-    Offline(AccountKey),
+    /// A page of the offline store, for a walk that may have ended meanwhile.
+    Offline {
+        account: AccountKey,
+        session: SessionKey,
+        after: u64,
+    },
     /// A message went, or did not go, to the offline store.
     Stored(Box<Stored>),
     /// A feature's own.
@@ -110,6 +118,17 @@ pub enum Waiter {
     },
 }
 
+impl Waiter {
+    /// How much of a session's share of storage it takes: a request may keep whole records in
+    /// memory, before and after, a message keeps itself.
+    pub const fn weight(&self) -> u16 {
+        match self {
+            Self::Feature { .. } => 16,
+            _ => 1,
+        }
+    }
+}
+
 /// A message on its way to the offline store, so that it can be bounced if it can't be kept.
 pub struct Stored {
     pub account: AccountKey,
@@ -117,6 +136,7 @@ pub struct Stored {
     pub to: Box<str>,
     pub reference: Box<[u8]>,
     pub id: MessageId,
+    pub traits: Traits,
 }
 
 /// A session of the former process.
@@ -239,6 +259,7 @@ impl Core {
             wheel: Wheel::new(Moment(0)),
             counters: Counters::default(),
             waiters: Slab::new(),
+            asker: None,
             local: Batch::default(),
             acks_due: Vec::new(),
             orphans: Vec::new(),
@@ -300,6 +321,17 @@ impl Core {
         }
         self.copies.remove(&id);
         true
+    }
+
+    /// Sees to it that the account is looked at when it may be idle; one deadline is enough.
+    pub fn time_account(&mut self, key: AccountKey) {
+        let idle = self.policy.limits.account_idle_timeout;
+        let Some(account) = self.accounts.get_mut(key) else {
+            return;
+        };
+        if !std::mem::replace(&mut account.timed, true) {
+            self.wheel.set(account.used.after(idle), Due::Account(key));
+        }
     }
 
     /// The session, unless the key is stale.
@@ -452,9 +484,15 @@ impl Ctx<'_> {
 
     /// Asks storage; `waiter` gets the reply. `op` builds the request in the arena.
     pub fn ask(&mut self, waiter: Waiter, op: impl FnOnce(&mut Ops) -> Op) {
+        // The journal has a bound of its own: the stanzas that wait for it.
+        let counted = !matches!(waiter, Waiter::Journaled { .. } | Waiter::Offline { .. });
+        let asker = self.core.asker.filter(|_| counted);
+        if let Some(session) = asker.and_then(|key| self.core.sessions.get_mut(key)) {
+            session.asked = session.asked.saturating_add(waiter.weight());
+        }
         let ticket = Ticket {
             shard: self.core.shard,
-            key: self.core.waiters.insert(waiter),
+            key: self.core.waiters.insert((waiter, asker)),
         };
         let op = op(&mut self.fx.ops);
         self.fx.ops.push(Some(ticket), op);

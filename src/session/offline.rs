@@ -71,6 +71,7 @@ impl Ctx<'_> {
             to: stanza.to.into(),
             reference: stanza.reference.into(),
             id,
+            traits: stanza.traits,
         };
         let settles = stanza.traits.has(Traits::JOURNALED) && self.core.settled_by_all(id);
         self.core.counters.messages_stored += 1;
@@ -89,22 +90,30 @@ impl Ctx<'_> {
             if settles {
                 changes.push(Change::Settle { id });
             }
-            Op::Write {
-                require: Require::Nothing,
-                changes,
-            }
+            // A deleted account must not leave letters for whoever gets its name.
+            let require = Require::Present {
+                owner: ops.keep(jid.as_bytes()),
+                kind: Table::Credentials,
+                key: ops.keep(b""),
+            };
+            Op::Write { require, changes }
         });
         true
     }
 
     /// What became of [`Ctx::store_element`].
     pub fn offline_stored(&mut self, stored: Stored, reply: &Reply) {
-        let Reply::Refused(refusal) = reply else {
+        if *reply == Reply::Done {
             return;
-        };
-        self.event(Event::StorageRefused {
-            full: *refusal == Refusal::Full,
-        });
+        }
+        if let Reply::Refused(refusal) = reply {
+            let full = *refusal == Refusal::Full;
+            self.event(Event::StorageRefused { full });
+            // Nobody could be told: it stays in the journal for the next start.
+            if stored.traits.has(Traits::RECOVERED) {
+                return;
+            }
+        }
         if let Some(account) = self.core.accounts.get_mut(stored.account) {
             account.offline = account.offline.saturating_sub(1);
         }
@@ -135,9 +144,16 @@ impl Ctx<'_> {
         if account.offline == 0 || account.draining.is_some() {
             return;
         }
+        let Some(taker) = self.core.sessions.get(session) else {
+            return;
+        };
+        // What the session holds already it does not get twice.
+        let held = taker.queue.open().map(|(mark, _)| mark);
+        let held = held.filter(|mark| mark.traits.has(Traits::FROM_STORE));
+        let after = held.map(|mark| mark.id.0).max().unwrap_or(0);
         account.draining = Some(Draining {
             session,
-            after: 0,
+            after,
             asked: false,
             grew: false,
         });
@@ -171,7 +187,13 @@ impl Ctx<'_> {
         draining.asked = true;
         draining.grew = false;
         let (jid, after) = (account.jid.clone(), draining.after);
-        self.ask(Waiter::Offline(key), |ops| Op::Range {
+        let session = draining.session;
+        let waiter = Waiter::Offline {
+            account: key,
+            session,
+            after,
+        };
+        self.ask(waiter, |ops| Op::Range {
             owner: ops.keep(jid.as_bytes()),
             kind: Table::Offline,
             after: ops.keep(&after.to_be_bytes()),
@@ -180,17 +202,30 @@ impl Ctx<'_> {
         });
     }
 
-    /// A page came: its messages go into the queue of the session that drains.
-    pub fn offline_page(&mut self, key: AccountKey, rows: &[Row], more: bool) {
+    /// A page came, or none could be read: its messages go into the queue of the session that
+    /// drains. A page for a walk that ended is nobody's.
+    pub fn offline_page(
+        &mut self,
+        key: AccountKey,
+        session: SessionKey,
+        after: u64,
+        page: Option<(Vec<Row>, bool)>,
+    ) {
         let Some(account) = self.core.accounts.get_mut(key) else {
             return;
         };
         let Some(draining) = &mut account.draining else {
             return;
         };
+        if draining.session != session || draining.after != after {
+            return;
+        }
+        let Some((rows, more)) = page else {
+            account.draining = None;
+            return;
+        };
         draining.asked = false;
         let grew = draining.grew;
-        let session = draining.session;
         if let Some(last) = rows.last().and_then(|(key, _)| id_of(key)) {
             draining.after = last.0;
         }
@@ -206,10 +241,40 @@ impl Ctx<'_> {
             }
             return;
         }
-        for (key, value) in rows {
+        for (key, value) in &rows {
             self.give_offline(session, key, value);
         }
+        if !more && !grew {
+            self.correct_count(key, session);
+        }
         self.next_offline_page(key);
+    }
+
+    /// At the end of a walk the store holds what this session has not acknowledged, and nothing
+    /// else: whatever made the count drift ends here.
+    fn correct_count(&mut self, key: AccountKey, session: SessionKey) {
+        let Some(session) = self.core.sessions.get(session) else {
+            return;
+        };
+        let open = session.queue.open();
+        let held = open.filter(|(mark, _)| mark.traits.has(Traits::FROM_STORE));
+        let held = held.count() as u32;
+        let Some(account) = self.core.accounts.get_mut(key) else {
+            return;
+        };
+        if account.offline == held {
+            return;
+        }
+        account.offline = held;
+        let jid = account.jid.clone();
+        self.tell(|ops| {
+            let owner = ops.keep(jid.as_bytes());
+            let changes = vec![count_change(ops, owner, held)];
+            Op::Write {
+                require: Require::Nothing,
+                changes,
+            }
+        });
     }
 
     fn give_offline(&mut self, session: SessionKey, key: &[u8], value: &[u8]) {
@@ -257,6 +322,10 @@ impl Ctx<'_> {
             return;
         };
         account.offline = account.offline.saturating_sub(rows.len() as u32);
+        if account.offline == 0 && account.sessions.len() > 1 {
+            // Two sessions may have settled the same rows: the next walk finds out.
+            account.offline = 1;
+        }
         let (jid, count) = (account.jid.clone(), account.offline);
         self.tell(|ops| {
             let owner = ops.keep(jid.as_bytes());

@@ -36,6 +36,8 @@ impl Flags {
     pub const ACK_LISTED: Self = Self(1 << 6);
     /// Was asked for a sign of life since it was last heard.
     pub const PROBED: Self = Self(1 << 7);
+    /// Is watched because its output is not taken.
+    pub const SLOW: Self = Self(1 << 9);
     /// A timer for `<r/>` is set.
     pub const ASK_TIMER: Self = Self(1 << 8);
 
@@ -84,6 +86,8 @@ pub struct Session {
     /// Its last available presence, as [`super::shown::keep`] leaves it.
     pub presence: Option<Box<[u8]>>,
     pub queue: Queue,
+    /// What it asked of storage and was not answered, by weight.
+    pub asked: u16,
     /// XEP-0198, once enabled.
     pub management: Option<Box<Management>>,
     /// Who got directed presence and must hear that it ends (RFC 6121 section 4.6).
@@ -180,6 +184,7 @@ impl Session {
             priority: 0,
             presence: None,
             queue: Queue::default(),
+            asked: 0,
             management: None,
             directed: None,
             held: None,
