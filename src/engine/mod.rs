@@ -9,6 +9,7 @@ pub mod lifecycle;
 pub mod links;
 pub mod login;
 pub mod management;
+pub mod reading;
 pub mod route;
 pub mod serve;
 pub mod shard;

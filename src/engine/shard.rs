@@ -1,13 +1,12 @@
 //! The engine of one core: takes an input, appends effects, owns everything in between.
 
 use std::collections::{HashMap, HashSet};
-use std::time::Duration;
 
 use super::backoff::Backoff;
-use super::inbound::{self, Scratch};
+use super::inbound::Scratch;
 use super::input::{Command, Input};
 use super::lifecycle::{self, Farewell};
-use super::links::{Link, Links, Reading, Released, Stream, Unread};
+use super::links::{Link, Links, Reading, Released, Stream};
 use super::{deliver, login, management, route, shutdown};
 use crate::base::event::Event;
 use crate::base::slab::Mirror;
@@ -19,7 +18,7 @@ use crate::session::session::{Flags, SessionKey};
 use crate::session::{offline, parcel::Batch, record};
 use crate::store::{MessageId, Op, Reply, StreamId, Ticket};
 use crate::xmpp::error::StreamError;
-use crate::xmpp::xml::{Bounds, Progress, Scanner, StreamScope};
+use crate::xmpp::xml::Scanner;
 
 /// How one shard sees itself, for `encke status`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -44,8 +43,8 @@ pub struct Shard {
         clippy::vec_box,
         reason = "a link borrows the box: nothing is moved but a pointer"
     )]
-    scanners: Vec<Box<Scanner>>,
-    scratch: Scratch,
+    pub(super) scanners: Vec<Box<Scanner>>,
+    pub(super) scratch: Scratch,
     due: Vec<Due>,
     pub(super) stopping: bool,
     pub(super) backoff: Backoff,
@@ -56,15 +55,6 @@ pub struct Shard {
     /// Messages that a revived session holds: recovery leaves them to it.
     revived: HashSet<MessageId>,
 }
-
-/// How far a shaped link may be ahead of its rate.
-const BURST: Duration = Duration::from_secs(1);
-/// Scanners kept for reuse.
-const SCANNERS_KEPT: usize = 64;
-/// Inbound stanzas of one session that may wait for the journal before it is not read.
-const PENDING_MAX: usize = 1_000;
-/// What one session may have asked of storage, by weight, before it is not read.
-const ASKED_MAX: u16 = 64;
 
 impl Shard {
     /// An empty shard.
@@ -261,272 +251,6 @@ impl Shard {
         }
     }
 
-    /// Octets came from a link.
-    fn receive(&mut self, key: LinkKey, bytes: &[u8], now: Now, fx: &mut Effects) {
-        let Some(link) = self.links.get_mut(key) else {
-            return;
-        };
-        link.heard = now.mono;
-        if link.reading == Reading::Off && !matches!(link.stream, Stream::Login(_)) {
-            return;
-        }
-        self.shape(key, bytes.len(), now, fx);
-        let Some(link) = self.links.get_mut(key) else {
-            return;
-        };
-        match link.unread.take() {
-            Some(mut unread) => {
-                unread.octets.extend_from_slice(bytes);
-                self.resume_scan(key, unread, now, fx);
-            }
-            None => {
-                let scanner = self.scanners.pop().unwrap_or_default();
-                let (taken, scanner) = self.scan(key, bytes, scanner, now, fx);
-                if taken < bytes.len() {
-                    let mut octets = self.core.pool.take();
-                    octets.extend_from_slice(&bytes[taken..]);
-                    self.keep_unread(key, Box::new(Unread { octets, scanner }), fx);
-                } else if let Some(scanner) = scanner {
-                    self.give_scanner(scanner);
-                }
-            }
-        }
-    }
-
-    /// A link that sends faster than it may is not read for a while (TCP does the rest).
-    fn shape(&mut self, key: LinkKey, octets: usize, now: Now, fx: &mut Effects) {
-        let rate = self.core.policy.limits.read_octets_per_second as u64;
-        if rate == 0 {
-            return;
-        }
-        let Some(link) = self.links.get_mut(key) else {
-            return;
-        };
-        let cost = octets as u64 * 1_000 / rate;
-        link.free_at = Moment(link.free_at.max(now.mono).0 + cost);
-        if link.free_at > now.mono.after(BURST) && link.reading == Reading::On {
-            link.reading = Reading::Shaped;
-            fx.link(key, LinkEffect::Pause);
-            self.core.wheel.set(link.free_at, Due::Shaped(key));
-        }
-    }
-
-    /// A shaped link has paid for what it sent.
-    fn read_again(&mut self, key: LinkKey, now: Now, fx: &mut Effects) {
-        let Some(link) = self.links.get_mut(key) else {
-            return;
-        };
-        if link.free_at > now.mono {
-            return self.core.wheel.set(link.free_at, Due::Shaped(key));
-        }
-        if link.reading != Reading::Shaped {
-            return;
-        }
-        link.reading = Reading::On;
-        fx.link(key, LinkEffect::Resume);
-        if let Some(unread) = link.unread.take() {
-            self.resume_scan(key, unread, now, fx);
-        }
-    }
-
-    /// Goes on with octets that were kept.
-    pub(super) fn resume_scan(
-        &mut self,
-        key: LinkKey,
-        mut unread: Box<Unread>,
-        now: Now,
-        fx: &mut Effects,
-    ) {
-        let scanner = unread.scanner.take();
-        let scanner = scanner.or_else(|| self.scanners.pop()).unwrap_or_default();
-        let octets = std::mem::take(&mut unread.octets);
-        let (taken, scanner) = self.scan(key, &octets, scanner, now, fx);
-        unread.octets = octets;
-        if taken == unread.octets.len() {
-            self.core.pool.give(unread.octets);
-            if let Some(scanner) = scanner {
-                self.give_scanner(scanner);
-            }
-            return;
-        }
-        unread.octets.drain(..taken);
-        unread.scanner = scanner;
-        self.keep_unread(key, unread, fx);
-    }
-
-    fn keep_unread(&mut self, key: LinkKey, unread: Box<Unread>, fx: &mut Effects) {
-        match self.links.get_mut(key) {
-            Some(link) if link.reading == Reading::Tls => {
-                if !unread.octets.iter().copied().all(is_space) {
-                    fx.link(key, LinkEffect::Abort);
-                }
-                self.core.pool.give(unread.octets);
-            }
-            Some(link) if !matches!(link.stream, Stream::Closing(_)) => link.unread = Some(unread),
-            _ => self.core.pool.give(unread.octets),
-        }
-    }
-
-    fn give_scanner(&mut self, mut scanner: Box<Scanner>) {
-        if self.scanners.len() < SCANNERS_KEPT {
-            scanner.reset();
-            self.scanners.push(scanner);
-        }
-    }
-
-    /// Takes as many items as are complete and wanted. Returns the octets taken and the scanner,
-    /// if it is in the middle of an element.
-    fn scan(
-        &mut self,
-        key: LinkKey,
-        bytes: &[u8],
-        mut scanner: Box<Scanner>,
-        now: Now,
-        fx: &mut Effects,
-    ) -> (usize, Option<Box<Scanner>>) {
-        let mut at = 0;
-        while at < bytes.len() {
-            let Some(link) = self.links.get_mut(key) else {
-                break;
-            };
-            if link.reading != Reading::On {
-                break;
-            }
-            if link.restarts() {
-                // What a client put behind its last element belongs to the stream before.
-                at += bytes[at..]
-                    .iter()
-                    .take_while(|octet| is_space(**octet))
-                    .count();
-            }
-            let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) else {
-                break;
-            };
-            let bounds = bounds_of(&self.core, link);
-            let scope = std::mem::replace(&mut link.scope, StreamScope::closed());
-            let progress = scanner.next(rest, &scope, &bounds);
-            let taken = match progress {
-                Ok(Progress::Incomplete) => {
-                    link.scope = scope;
-                    return (at, Some(scanner));
-                }
-                Ok(Progress::Blank(taken)) => {
-                    link.scope = scope;
-                    taken
-                }
-                Ok(Progress::Header(taken)) => {
-                    let header = scanner.header(rest);
-                    link.scope = scope.open(&header);
-                    login::header(self, key, &header, now, fx);
-                    taken
-                }
-                Ok(Progress::Element(taken)) => {
-                    self.element(key, scope, &scanner, &rest[..taken], now, fx);
-                    taken
-                }
-                Ok(Progress::End(taken)) => {
-                    link.scope = scope;
-                    self.stream_ended(key, now, fx);
-                    taken
-                }
-                Err(error) => {
-                    link.scope = scope;
-                    self.fail(key, error, now, fx);
-                    break;
-                }
-            };
-            at += taken;
-            scanner.reset();
-        }
-        self.give_scanner(scanner);
-        (at, None)
-    }
-
-    fn element(
-        &mut self,
-        key: LinkKey,
-        scope: StreamScope,
-        scanner: &Scanner,
-        bytes: &[u8],
-        now: Now,
-        fx: &mut Effects,
-    ) {
-        let element = scanner.element(bytes);
-        let Some(link) = self.links.get_mut(key) else {
-            return;
-        };
-        let Some(session) = link.session() else {
-            link.scope = scope;
-            return login::element(self, key, element, now, fx);
-        };
-        self.core.asker = Some(session);
-        let mut ctx = Ctx {
-            core: &mut self.core,
-            fx,
-            now,
-        };
-        let result = inbound::take(&mut ctx, &mut self.scratch, session, &scope, element);
-        route::drain_local(&mut ctx);
-        self.core.asker = None;
-        if let Some(link) = self.links.get_mut(key) {
-            link.scope = scope;
-        }
-        match result {
-            Ok(()) => self.pause_if_full(key, session, fx),
-            Err(error) => self.fail(key, error, now, fx),
-        }
-        self.adopt_orphans(fx);
-    }
-
-    /// A peer that does not read its answers is not read.
-    fn pause_if_full(&mut self, key: LinkKey, session: SessionKey, fx: &mut Effects) {
-        let high_water = self.core.policy.limits.link_output_high_water_octets;
-        let Some(session) = self.core.sessions.get_mut(session) else {
-            return;
-        };
-        let pending = session.management.as_deref().map_or(0, |m| m.pending.len());
-        let busy = pending >= PENDING_MAX || session.asked >= ASKED_MAX;
-        if session.queue.unsent_octets() <= high_water && !busy {
-            return;
-        }
-        session.flags.set(Flags::PAUSED);
-        if let Some(link) = self
-            .links
-            .get_mut(key)
-            .filter(|link| link.reading == Reading::On)
-        {
-            link.reading = Reading::Paused;
-            fx.link(key, LinkEffect::Pause);
-        }
-    }
-
-    /// What held a session's reading back may be over.
-    fn resume_if_drained(&mut self, session: SessionKey, now: Now, fx: &mut Effects) {
-        let low_water = self.core.policy.limits.link_output_high_water_octets / 2;
-        let Some(entry) = self.core.sessions.get_mut(session) else {
-            return;
-        };
-        let pending = entry.management.as_deref().map_or(0, |m| m.pending.len());
-        let idle = pending < PENDING_MAX / 2 && entry.asked < ASKED_MAX;
-        let drained = entry.queue.unsent_octets() <= low_water && idle;
-        if !drained || !entry.flags.clear(Flags::PAUSED) {
-            return;
-        }
-        let Some(key) = entry.link else { return };
-        let Some(link) = self.links.get_mut(key) else {
-            return;
-        };
-        if link.reading != Reading::Paused {
-            return;
-        }
-        link.reading = Reading::On;
-        fx.link(key, LinkEffect::Resume);
-        if let Some(unread) = link.unread.take() {
-            self.resume_scan(key, unread, now, fx);
-            self.finish(now, fx);
-        }
-    }
-
     fn wrote_session(&mut self, key: SessionKey, octets: usize, now: Now, fx: &mut Effects) {
         let Some(session) = self.core.sessions.get_mut(key) else {
             return;
@@ -614,11 +338,14 @@ impl Shard {
             Waiter::Load(account) => login::loaded(&mut ctx, account, reply),
             Waiter::Journaled { session, number } => {
                 if reply != Reply::Done {
+                    // It can never be acknowledged: the client keeps it, and learns so now.
                     return self.unkept(session, now, fx);
                 }
                 management::committed(&mut ctx, session, number);
                 self.resume_if_drained(session, now, fx);
             }
+            // The next process finds it where it is.
+            Waiter::Revive(_) if self.stopping => {}
             Waiter::Revive(revival) => {
                 if let Reply::Head(head) = reply {
                     shutdown::revived(&mut ctx, &revival, head);
@@ -717,7 +444,7 @@ impl Shard {
     }
 
     /// The client ended its stream (RFC 6120 section 4.4).
-    fn stream_ended(&mut self, key: LinkKey, now: Now, fx: &mut Effects) {
+    pub(super) fn stream_ended(&mut self, key: LinkKey, now: Now, fx: &mut Effects) {
         let Some(link) = self.links.get_mut(key) else {
             return;
         };
@@ -769,7 +496,7 @@ impl Shard {
     }
 
     /// Links whose session ended say what is left and close.
-    fn adopt_orphans(&mut self, fx: &mut Effects) {
+    pub(super) fn adopt_orphans(&mut self, fx: &mut Effects) {
         for (key, queue) in std::mem::take(&mut self.core.orphans) {
             if let Some(link) = self.links.get_mut(key) {
                 link.close_with(queue, key, fx);
@@ -778,7 +505,7 @@ impl Shard {
     }
 
     /// What every input ends with.
-    fn finish(&mut self, now: Now, fx: &mut Effects) {
+    pub(super) fn finish(&mut self, now: Now, fx: &mut Effects) {
         let mut ctx = Ctx {
             core: &mut self.core,
             fx,
@@ -811,29 +538,6 @@ impl Link {
         self.unread = None;
         fx.link(key, LinkEffect::Flush);
         fx.link(key, LinkEffect::Close);
-    }
-}
-
-/// White space as XML has it.
-const fn is_space(octet: u8) -> bool {
-    matches!(octet, b' ' | b'\t' | b'\r' | b'\n')
-}
-
-/// RFC 6120 section 13.12: what a peer may send depends on whether we know who it is.
-fn bounds_of(core: &Core, link: &Link) -> Bounds {
-    let limits = &core.policy.limits;
-    let known = match &link.stream {
-        Stream::Login(login) => login.authenticated,
-        _ => true,
-    };
-    Bounds {
-        octets_max: match known {
-            true => limits.stanza_octets_max,
-            false => limits.preauth_stanza_octets_max,
-        },
-        depth_max: limits.depth_max,
-        attributes_max: limits.attributes_max,
-        elements_max: limits.elements_max,
     }
 }
 

@@ -4,6 +4,8 @@
 //! A row is `version, wall-clock milliseconds (8), the whole element`. Its key is the message's id,
 //! so storing twice is storing once, and rows come back in the order in which they were sent.
 
+use std::collections::HashSet;
+
 use super::account::{Account, AccountKey, Draining};
 use super::ctx::{Core, Ctx, Stored, Waiter};
 use super::session::SessionKey;
@@ -53,16 +55,17 @@ impl Ctx<'_> {
             return false;
         }
         account.offline += 1;
-        if let Some(draining) = &mut account.draining {
-            draining.grew = true;
-        }
         let id = match stanza.id {
             MessageId(0) => self.core.next_id(now),
             id => id,
         };
-        let Some(account) = self.core.accounts.get(key) else {
+        let Some(account) = self.core.accounts.get_mut(key) else {
             return false;
         };
+        if let Some(draining) = &mut account.draining {
+            let first = draining.grown_from.map_or(id.0, |first| first.min(id.0));
+            draining.grown_from = Some(first);
+        }
         let jid = account.jid.clone();
         let count = account.offline;
         let stored = Stored {
@@ -144,18 +147,11 @@ impl Ctx<'_> {
         if account.offline == 0 || account.draining.is_some() {
             return;
         }
-        let Some(taker) = self.core.sessions.get(session) else {
-            return;
-        };
-        // What the session holds already it does not get twice.
-        let held = taker.queue.open().map(|(mark, _)| mark);
-        let held = held.filter(|mark| mark.traits.has(Traits::FROM_STORE));
-        let after = held.map(|mark| mark.id.0).max().unwrap_or(0);
         account.draining = Some(Draining {
             session,
-            after,
+            after: 0,
             asked: false,
-            grew: false,
+            grown_from: None,
         });
         self.next_offline_page(key);
     }
@@ -185,7 +181,9 @@ impl Ctx<'_> {
             return;
         }
         draining.asked = true;
-        draining.grew = false;
+        if let Some(first) = draining.grown_from.take() {
+            draining.after = draining.after.min(first.saturating_sub(1));
+        }
         let (jid, after) = (account.jid.clone(), draining.after);
         let session = draining.session;
         let waiter = Waiter::Offline {
@@ -225,7 +223,7 @@ impl Ctx<'_> {
             return;
         };
         draining.asked = false;
-        let grew = draining.grew;
+        let grew = draining.grown_from.is_some();
         if let Some(last) = rows.last().and_then(|(key, _)| id_of(key)) {
             draining.after = last.0;
         }
@@ -241,8 +239,12 @@ impl Ctx<'_> {
             }
             return;
         }
-        for (key, value) in &rows {
-            self.give_offline(session, key, value);
+        // A page that began further back has rows that are in the queue.
+        let queued = self.from_store(session);
+        for (row, value) in &rows {
+            if !id_of(row).is_some_and(|id| queued.contains(&id)) {
+                self.give_offline(session, row, value);
+            }
         }
         if !more && !grew {
             self.correct_count(key, session);
@@ -253,12 +255,7 @@ impl Ctx<'_> {
     /// At the end of a walk the store holds what this session has not acknowledged, and nothing
     /// else: whatever made the count drift ends here.
     fn correct_count(&mut self, key: AccountKey, session: SessionKey) {
-        let Some(session) = self.core.sessions.get(session) else {
-            return;
-        };
-        let open = session.queue.open();
-        let held = open.filter(|(mark, _)| mark.traits.has(Traits::FROM_STORE));
-        let held = held.count() as u32;
+        let held = self.from_store(session).len() as u32;
         let Some(account) = self.core.accounts.get_mut(key) else {
             return;
         };
@@ -275,6 +272,15 @@ impl Ctx<'_> {
                 changes,
             }
         });
+    }
+
+    /// The messages of the offline store that a session was given and has not settled.
+    fn from_store(&self, session: SessionKey) -> HashSet<MessageId> {
+        let open = self.session(session).map(|session| session.queue.open());
+        let open = open.into_iter().flatten();
+        open.filter(|(mark, _)| mark.traits.has(Traits::FROM_STORE))
+            .map(|(mark, _)| mark.id)
+            .collect()
     }
 
     fn give_offline(&mut self, session: SessionKey, key: &[u8], value: &[u8]) {
