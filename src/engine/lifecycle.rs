@@ -269,7 +269,9 @@ pub fn kick(ctx: &mut Ctx<'_>, account: &str, condition: &str) {
 
 /// Forgets an account that nobody used for a while.
 pub fn evict(ctx: &mut Ctx<'_>, key: AccountKey) {
-    let idle = ctx.policy.limits.account_idle_timeout;
+    let limits = &ctx.policy.limits;
+    // A link that has authenticated and not bound counts on the account.
+    let idle = limits.account_idle_timeout.max(limits.login_timeout);
     let now = ctx.now.mono;
     let Some(account) = ctx.accounts.get(key) else {
         return;

@@ -476,7 +476,10 @@ fn resume(shard: &mut Shard, key: LinkKey, previd: &str, handled: u32, now: Now,
         return;
     };
     management.detached = None;
-    management.told = management.handled();
+    // What waits for the journal is not in `h`: the client sends it again, and it counts again.
+    management.received = management.handled();
+    management.pending.clear();
+    management.told = management.received;
     let mut octets = greeting.output().to_vec();
     resume::write_resumed(&mut octets, previd, management.told);
     greeting.discard(&mut core.pool);

@@ -586,10 +586,17 @@ impl Shard {
             Waiter::Login(link) => login::keys(self, link, reply, now, fx),
             Waiter::Hash(link) => login::hashed(self, link, reply, now, fx),
             Waiter::Load(account) => login::loaded(&mut ctx, account, reply),
+            Waiter::Journaled { session, .. } if reply != Reply::Done => {
+                // It can never be acknowledged: the client keeps it, and learns so now.
+                let farewell = Farewell::Error(StreamError::ResourceConstraint);
+                lifecycle::end(&mut ctx, session, farewell);
+            }
             Waiter::Journaled { session, number } => {
                 management::committed(&mut ctx, session, number);
                 self.resume_if_drained(session, now, fx);
             }
+            // The next process finds it where it is.
+            Waiter::Revive(_) if self.stopping => {}
             Waiter::Revive(revival) => {
                 if let Reply::Head(head) = reply {
                     shutdown::revived(&mut ctx, &revival, head);

@@ -67,8 +67,9 @@ pub struct Draining {
     pub after: u64,
     /// Whether a page was asked for and has not come.
     pub asked: bool,
-    /// Whether a message was stored after the page was asked for.
-    pub grew: bool,
+    /// The first message that was stored after the page was asked for. It may come before those
+    /// that were read: another shard named it, or a session that ended left it.
+    pub grown_from: Option<u64>,
 }
 
 impl Account {

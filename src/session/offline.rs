@@ -4,6 +4,8 @@
 //! A row is `version, wall-clock milliseconds (8), the whole element`. Its key is the message's id,
 //! so storing twice is storing once, and rows come back in the order in which they were sent.
 
+use std::collections::HashSet;
+
 use super::account::{Account, AccountKey, Draining};
 use super::ctx::{Core, Ctx, Stored, Waiter};
 use super::session::SessionKey;
@@ -53,16 +55,17 @@ impl Ctx<'_> {
             return false;
         }
         account.offline += 1;
-        if let Some(draining) = &mut account.draining {
-            draining.grew = true;
-        }
         let id = match stanza.id {
             MessageId(0) => self.core.next_id(now),
             id => id,
         };
-        let Some(account) = self.core.accounts.get(key) else {
+        let Some(account) = self.core.accounts.get_mut(key) else {
             return false;
         };
+        if let Some(draining) = &mut account.draining {
+            let first = draining.grown_from.map_or(id.0, |first| first.min(id.0));
+            draining.grown_from = Some(first);
+        }
         let jid = account.jid.clone();
         let count = account.offline;
         let stored = Stored {
@@ -139,7 +142,7 @@ impl Ctx<'_> {
             session,
             after: 0,
             asked: false,
-            grew: false,
+            grown_from: None,
         });
         self.next_offline_page(key);
     }
@@ -169,7 +172,9 @@ impl Ctx<'_> {
             return;
         }
         draining.asked = true;
-        draining.grew = false;
+        if let Some(first) = draining.grown_from.take() {
+            draining.after = draining.after.min(first.saturating_sub(1));
+        }
         let (jid, after) = (account.jid.clone(), draining.after);
         self.ask(Waiter::Offline(key), |ops| Op::Range {
             owner: ops.keep(jid.as_bytes()),
@@ -189,7 +194,7 @@ impl Ctx<'_> {
             return;
         };
         draining.asked = false;
-        let grew = draining.grew;
+        let grew = draining.grown_from.is_some();
         let session = draining.session;
         if let Some(last) = rows.last().and_then(|(key, _)| id_of(key)) {
             draining.after = last.0;
@@ -206,10 +211,23 @@ impl Ctx<'_> {
             }
             return;
         }
+        // A page that began further back has rows that are in the queue.
+        let queued = self.from_store(session);
         for (key, value) in rows {
-            self.give_offline(session, key, value);
+            if !id_of(key).is_some_and(|id| queued.contains(&id)) {
+                self.give_offline(session, key, value);
+            }
         }
         self.next_offline_page(key);
+    }
+
+    /// The messages of the offline store that a session was given and has not settled.
+    fn from_store(&self, session: SessionKey) -> HashSet<MessageId> {
+        let open = self.session(session).map(|session| session.queue.open());
+        let open = open.into_iter().flatten();
+        open.filter(|(mark, _)| mark.traits.has(Traits::FROM_STORE))
+            .map(|(mark, _)| mark.id)
+            .collect()
     }
 
     fn give_offline(&mut self, session: SessionKey, key: &[u8], value: &[u8]) {
