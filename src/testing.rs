@@ -26,12 +26,15 @@ mod random;
 mod reader;
 /// A shard with its sockets.
 mod seat;
+/// Shards without sockets, wires and clock.
+mod stand;
 
 pub use depot::{Crash, Depot, Keeping, Plant};
 pub use random::Random;
 pub use reader::{Item, Reader};
+use seat::{LINGER, Post, Seat, Wire};
 pub use seat::{Network, WireId};
-use seat::{Post, Seat, Wire};
+pub use stand::{Answers, Place, Stand};
 
 /// What a [`World`] is to be.
 #[derive(Clone, Debug)]
@@ -99,8 +102,8 @@ pub struct World {
     now: Now,
     hash_key: [u8; 16],
     clients: BTreeMap<String, Client>,
-    /// What storage answered and the shards did not hear yet.
-    steps: u64,
+    /// Whether nothing becomes durable.
+    stalled: bool,
 }
 
 /// All wires, by id.
@@ -154,7 +157,7 @@ impl World {
             },
             hash_key: [0; 16],
             clients: BTreeMap::new(),
-            steps: 0,
+            stalled: false,
         };
         world.start(Recovered::default());
         world
@@ -254,6 +257,11 @@ impl World {
         self.wires[wire].closed
     }
 
+    /// Whether something came that was not read.
+    pub fn has_octets(&self, wire: WireId) -> bool {
+        !self.wires[wire].down.is_empty()
+    }
+
     /// How many octets the kernel still takes for a client that does not read; `None`: all.
     pub fn set_room(&mut self, wire: WireId, room: Option<usize>) {
         self.wires[wire].room = room;
@@ -264,7 +272,6 @@ impl World {
     /// One thing happens, whichever: a shard takes a turn, or storage works. `false`: there was
     /// nothing to do.
     pub fn step(&mut self) -> bool {
-        self.steps += 1;
         let wires = &self.wires;
         let busy = self
             .seats
@@ -272,7 +279,11 @@ impl World {
             .enumerate()
             .filter(|(_, seat)| seat.has_work(wires));
         let busy: Vec<usize> = busy.map(|(at, _)| at).collect();
-        let depot = usize::from(self.depot.has_work());
+        let depot = match self.stalled {
+            true => self.depot.has_requests(),
+            false => self.depot.has_work(),
+        };
+        let depot = usize::from(depot);
         let choice = self.random.below(busy.len() + depot);
         match busy.get(choice) {
             Some(&seat) => self.turn(seat),
@@ -290,7 +301,9 @@ impl World {
         for seat in 0..self.seats.len() {
             self.turn(seat);
         }
-        self.commit();
+        if !self.stalled {
+            self.commit();
+        }
         for _ in 0..TURNS_MAX {
             if !self.step() {
                 return;
@@ -329,7 +342,7 @@ impl World {
 
     /// Storage executes one batch, or makes durable what it executed.
     pub fn work(&mut self) {
-        let replies = match self.random.chance(60) {
+        let replies = match self.stalled || self.random.chance(60) {
             true => self.depot.execute(),
             false => self.depot.commit(),
         };
@@ -358,6 +371,7 @@ impl World {
     pub fn crash(&mut self, how: Crash) {
         let lost = *self.random.pick(&[Lost::All, Lost::Nothing]);
         let recovered = self.depot.crash(how, lost);
+        self.stalled = false;
         self.cut_all();
         self.start(recovered);
     }
@@ -368,7 +382,8 @@ impl World {
     /// When something is left in a shard.
     pub fn stop(&mut self) {
         self.tell_all(|| Command::Stop);
-        self.settle();
+        // Whoever does not read is waited for, and not longer.
+        self.advance(LINGER);
         assert!(
             self.is_empty(),
             "the shards let go of everything: {:?}",
@@ -385,6 +400,12 @@ impl World {
         for seat in &mut self.seats {
             seat.inlet.push_back(Post::Command(command()));
         }
+    }
+
+    /// Lets the device make nothing durable, or work again. [`World::settle`] does not wait for it
+    /// meanwhile.
+    pub fn stall(&mut self, stalled: bool) {
+        self.stalled = stalled;
     }
 
     /// Storage refuses, or not any longer.
@@ -475,7 +496,6 @@ impl World {
                 .any(|got| got.starts_with("<success")),
             "{jid}"
         );
-        self.client(jid).reader.restart();
         self.sends(jid, HEADER);
         self.sends(
             jid,

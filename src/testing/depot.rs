@@ -110,9 +110,14 @@ impl Depot {
         self.waiting.push_back(std::mem::take(ops));
     }
 
-    /// Whether requests wait to be executed.
+    /// Whether there is anything to do.
     pub fn has_work(&self) -> bool {
         !self.waiting.is_empty() || !self.replies.is_empty() || self.unsynced
+    }
+
+    /// Whether requests wait to be executed, or answers to be given.
+    pub fn has_requests(&self) -> bool {
+        !self.waiting.is_empty() || !self.replies.is_empty()
     }
 
     /// Executes the oldest batch, without making it durable.

@@ -13,7 +13,7 @@ pub enum Item {
     End,
 }
 
-/// Cuts octets into items.
+/// Cuts octets into items. After `<success/>` the stream begins anew.
 pub struct Reader {
     octets: Vec<u8>,
     scope: StreamScope,
@@ -62,7 +62,11 @@ impl Reader {
                 }
                 Progress::Element(taken) => {
                     let text = String::from_utf8_lossy(&self.octets[..taken]);
-                    items.push(Item::Element(text.trim().to_owned()));
+                    let text = text.trim().to_owned();
+                    if text.starts_with("<success") {
+                        self.scope = StreamScope::closed();
+                    }
+                    items.push(Item::Element(text));
                     taken
                 }
                 Progress::End(taken) => {
@@ -73,12 +77,6 @@ impl Reader {
             self.octets.drain(..taken);
             self.scanner.reset();
         }
-    }
-
-    /// The stream begins anew: the next item is a header.
-    pub fn restart(&mut self) {
-        self.scope = StreamScope::closed();
-        self.scanner.reset();
     }
 
     /// Octets of an item that is not complete.

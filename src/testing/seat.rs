@@ -2,11 +2,12 @@
 
 use std::collections::VecDeque;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
 use super::random::Random;
 use super::{Depot, Wires};
 use crate::base::slab::Slab;
-use crate::base::time::Now;
+use crate::base::time::{Moment, Now};
 use crate::engine::{
     Batch, Command, Effects, Entry, Input, LinkEffect, LinkKey, LinkTag, Origin, Released, Secured,
     Setup, Shard,
@@ -67,7 +68,8 @@ struct Socket {
     dirty: bool,
     /// The kernel refused some octets.
     blocked: bool,
-    closing: bool,
+    /// When it began to close.
+    closing: Option<Moment>,
 }
 
 /// How octets travel.
@@ -78,6 +80,9 @@ pub enum Network {
     /// In pieces of any size.
     Pieces,
 }
+
+/// How long a closing link may take to swallow its last octets.
+pub(super) const LINGER: Duration = Duration::from_secs(5);
 
 /// A shard in its place.
 pub(super) struct Seat {
@@ -158,9 +163,16 @@ impl Seat {
                 continue;
             };
             let wire = &mut wires[socket.wire];
+            if socket
+                .closing
+                .is_some_and(|since| since.after(LINGER) <= now.mono)
+            {
+                self.lose(key, now, wires);
+                continue;
+            }
             if wire.hung_up {
                 // What was on the way is read first, unless nobody reads.
-                if wire.up.is_empty() || socket.paused || socket.closing {
+                if wire.up.is_empty() || socket.paused || socket.closing.is_some() {
                     self.lose(key, now, wires);
                     continue;
                 }
@@ -174,7 +186,7 @@ impl Seat {
                 Network::Pieces => 1 + random.below(all),
             };
             let octets: Vec<u8> = wire.up.drain(..count).collect();
-            if !socket.closing {
+            if socket.closing.is_none() {
                 self.feed(
                     now,
                     Input::Bytes {
@@ -235,7 +247,7 @@ impl Seat {
             paused: false,
             dirty: false,
             blocked: false,
-            closing: false,
+            closing: None,
         })
     }
 
@@ -256,7 +268,7 @@ impl Seat {
                     self.mark_dirty(key);
                 }
                 LinkEffect::Close => {
-                    socket.closing = true;
+                    socket.closing.get_or_insert(now.mono);
                     self.mark_dirty(key);
                 }
                 LinkEffect::Abort => self.lose(key, now, wires),
@@ -295,9 +307,8 @@ impl Seat {
             let wire = &mut wires[socket.wire];
             let due = self.shard.output(key);
             let count = wire.room.map_or(due.len(), |room| room.min(due.len()));
-            if !wire.hung_up {
-                wire.down.extend_from_slice(&due[..count]);
-            }
+            // A kernel takes octets also for a peer that is gone.
+            wire.down.extend_from_slice(&due[..count]);
             wire.room = wire.room.map(|room| room - count);
             let rest = due.len() - count;
             socket.dirty = false;
@@ -306,7 +317,11 @@ impl Seat {
             self.shard.wrote(key, count, now, &mut self.effects);
             if rest > 0 {
                 self.mark_dirty(key);
-            } else if self.sockets.get(key).is_some_and(|socket| socket.closing) {
+            } else if self
+                .sockets
+                .get(key)
+                .is_some_and(|socket| socket.closing.is_some())
+            {
                 self.lose(key, now, wires);
             } else if drained {
                 self.feed(now, Input::Drained { link: key });

@@ -1,0 +1,493 @@
+//! One run: everything follows from its seed.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use encke::base::limits::Limits;
+use encke::store::crash_files::Faults;
+use encke::store::{Kind, Refusal};
+use encke::testing::{Crash, Keeping, Network, Plan, Plant, Random, World};
+
+use crate::device::{Device, State};
+use crate::ledger::Ledger;
+
+/// What a run is like.
+#[derive(Clone, Debug)]
+pub struct Style {
+    pub steps: usize,
+    pub shards: u16,
+    pub keeping: Keeping,
+    pub plant: Plant,
+    pub network: Network,
+    /// Whether limits are tiny.
+    pub tight: bool,
+    /// Whether storage refuses now and then.
+    pub refuses: bool,
+    /// Crashes and restarts, in a thousand steps.
+    pub crashes: usize,
+}
+
+impl Style {
+    pub fn of(seed: u64) -> Self {
+        let mut random = Random::new(seed ^ 0x5eed);
+        Self {
+            steps: 150 + random.below(250),
+            shards: 1 + random.below(3) as u16,
+            keeping: *random.pick(&[Keeping::Memory, Keeping::Device]),
+            plant: Plant::Nothing,
+            network: *random.pick(&[Network::Whole, Network::Pieces]),
+            tight: random.chance(30),
+            refuses: random.chance(30),
+            crashes: *random.pick(&[0, 0, 3, 10]),
+        }
+    }
+
+    fn limits(&self) -> Limits {
+        let limits = Limits {
+            resumption_timeout: Duration::from_secs(60),
+            account_idle_timeout: Duration::from_secs(20),
+            ..Limits::default()
+        };
+        if !self.tight {
+            return limits;
+        }
+        Limits {
+            link_output_octets_max: 4_096,
+            link_output_high_water_octets: 512,
+            queue_stanzas_max: 24,
+            queue_octets_max: 8_192,
+            ack_request_octets: 256,
+            offline_messages_max: 8,
+            loading_stanzas_max: 3,
+            account_idle_timeout: Duration::from_millis(500),
+            ..limits
+        }
+    }
+}
+
+/// A run.
+pub struct Run {
+    style: Style,
+    random: Random,
+    world: World,
+    devices: Vec<Device>,
+    accounts: Vec<String>,
+    /// Who sees whom: watcher and watched.
+    sees: Vec<(usize, usize)>,
+    ledger: Ledger,
+    questions: usize,
+    /// Whether a restart in order happened: contacts that went with it may not have been heard.
+    stopped: bool,
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        if std::thread::panicking() && std::env::var_os("ENCKE_SEED").is_some() {
+            let history = &self.ledger.history;
+            for line in &history[history.len().saturating_sub(400)..] {
+                eprintln!("  {line}");
+            }
+        }
+    }
+}
+
+/// Plays the run of `seed`.
+pub fn play(seed: u64, style: Style) {
+    let mut run = Run::new(seed, style);
+    run.set_up();
+    for _ in 0..run.style.steps {
+        run.step();
+        run.world.check();
+    }
+    run.finish();
+}
+
+impl Run {
+    fn new(seed: u64, style: Style) -> Self {
+        let mut random = Random::new(seed);
+        let names = ["romeo", "juliet", "nurse", "mercutio", "tybalt", "paris"];
+        let count = 3 + random.below(4);
+        let accounts: Vec<String> = names[..count]
+            .iter()
+            .map(|name| format!("{name}@localhost"))
+            .collect();
+        let mut devices = Vec::new();
+        for (account, bare) in accounts.iter().enumerate() {
+            for resource in ["phone", "desk", "web"].iter().take(1 + random.below(3)) {
+                let manages = random.chance(65);
+                let mut device = Device::new(account, bare, resource, manages);
+                device.priority = if random.chance(15) { -1 } else { 0 };
+                device.lazy = random.chance(20);
+                devices.push(device);
+            }
+        }
+        let world = World::new(Plan {
+            shards: style.shards,
+            seed: random.number(),
+            keeping: style.keeping,
+            plant: style.plant,
+            network: style.network,
+            limits: style.limits(),
+            accounts: accounts.clone(),
+            offer_tls: false,
+        });
+        Self {
+            style,
+            random,
+            world,
+            devices,
+            accounts,
+            sees: Vec::new(),
+            ledger: Ledger::default(),
+            questions: 0,
+            stopped: false,
+        }
+    }
+
+    /// Some accounts see some others, by approval before the request.
+    fn set_up(&mut self) {
+        for watched in 0..self.accounts.len() {
+            for watcher in 0..self.accounts.len() {
+                if watched != watcher && self.random.chance(50) {
+                    self.sees.push((watcher, watched));
+                }
+            }
+        }
+        let first: Vec<usize> = (0..self.accounts.len())
+            .map(|account| {
+                self.devices
+                    .iter()
+                    .position(|d| d.account == account)
+                    .unwrap()
+            })
+            .collect();
+        for &device in &first {
+            self.devices[device].connect(&mut self.world);
+        }
+        self.rest();
+        for (watcher, watched) in self.sees.clone() {
+            for (who, whom, class) in [
+                (watched, watcher, "subscribed"),
+                (watcher, watched, "subscribe"),
+            ] {
+                let to = &self.accounts[whom];
+                let text = format!("<presence to='{to}' type='{class}'/>");
+                self.devices[first[who]].stanza(&mut self.world, &text, None);
+                self.rest();
+            }
+        }
+    }
+
+    /// One thing happens, then the world takes some steps.
+    fn step(&mut self) {
+        let device = self.random.below(self.devices.len());
+        match self.random.below(100) {
+            0..=37 => self.message(device),
+            38..=47 => self.question(device),
+            48..=53 => self.presence(device),
+            54..=61 => self.come(device),
+            62..=66 => self.go(device),
+            67..=72 => self.acknowledge(device),
+            73..=77 => self.narrow(device),
+            78..=82 => self.let_time_pass(),
+            83..=86 => self.trouble(),
+            87..=90 if self.random.below(100) < self.style.crashes * 10 => self.crash(),
+            _ => self.come(device),
+        }
+        for _ in 0..self.random.below(6) {
+            self.world.step();
+            self.pump();
+        }
+    }
+
+    fn message(&mut self, device: usize) {
+        if !self.devices[device].is_ready() {
+            return;
+        }
+        let to = self.random.below(self.devices.len());
+        let to = match self.random.chance(50) {
+            true => self.devices[to].full(),
+            false => self.devices[to].bare.clone(),
+        };
+        let device = &mut self.devices[device];
+        let message = self.ledger.send(&device.full(), device.epoch, &to);
+        self.ledger
+            .note(|| format!("{} sends m{message} to {to}", device.full()));
+        let fill = "x".repeat(self.random.below(200));
+        let text = format!(
+            "<message to='{to}' type='chat' id='m{message}'><body>{message} {fill}</body></message>"
+        );
+        device.stanza(&mut self.world, &text, Some(message));
+        if device.management.is_some() && self.random.chance(40) {
+            device.nonza(&mut self.world, "<r xmlns='urn:xmpp:sm:3'/>");
+        }
+    }
+
+    fn question(&mut self, device: usize) {
+        if !self.devices[device].is_ready() {
+            return;
+        }
+        self.questions += 1;
+        let id = format!("q{}", self.questions);
+        let payload = match self.random.below(6) {
+            0 => "type='get' to='localhost'><ping xmlns='urn:xmpp:ping'/>",
+            1 => "type='get'><query xmlns='jabber:iq:roster'/>",
+            2 => "type='set'><query xmlns='jabber:iq:private'><n xmlns='urn:n'>x</n></query>",
+            3 => "type='get'><query xmlns='jabber:iq:private'><n xmlns='urn:n'/></query>",
+            4 => "type='set'><vCard xmlns='vcard-temp'><FN>F</FN></vCard>",
+            _ => "type='get' to='nobody@localhost'><vCard xmlns='vcard-temp'/>",
+        };
+        let text = format!("<iq id='{id}' {payload}</iq>");
+        self.devices[device].ask(&mut self.world, &id, &text);
+    }
+
+    fn presence(&mut self, device: usize) {
+        let device = &mut self.devices[device];
+        if !device.is_ready() {
+            return;
+        }
+        let show = *self.random.pick(&["away", "chat", "dnd", "xa"]);
+        device.presence(&mut self.world, show);
+    }
+
+    fn come(&mut self, device: usize) {
+        let device = &mut self.devices[device];
+        if device.state == State::Off {
+            self.ledger.note(|| format!("{} comes", device.full()));
+            device.connect(&mut self.world);
+        }
+    }
+
+    fn go(&mut self, device: usize) {
+        let device = &mut self.devices[device];
+        if device.state == State::Off {
+            return;
+        }
+        if device.is_ready() && self.random.chance(25) {
+            self.ledger.note(|| format!("{} leaves", device.full()));
+            device.leave(&mut self.world, &mut self.ledger);
+        } else {
+            self.ledger.note(|| format!("{} is cut", device.full()));
+            device.hang_up(&mut self.world, &mut self.ledger);
+        }
+    }
+
+    fn acknowledge(&mut self, device: usize) {
+        let device = &self.devices[device];
+        if device.is_ready() {
+            device.acknowledge(&mut self.world);
+        }
+    }
+
+    /// A client reads slowly, or fast again.
+    fn narrow(&mut self, device: usize) {
+        let Some(wire) = self.devices[device].wire else {
+            return;
+        };
+        let room = match self.random.chance(50) {
+            true => Some(self.random.below(700)),
+            false => None,
+        };
+        self.world.set_room(wire, room);
+    }
+
+    fn let_time_pass(&mut self) {
+        let millis = *self.random.pick(&[1, 40, 150, 2_500, 15_000]);
+        self.world.pass(Duration::from_millis(millis));
+        if self.random.chance(10) {
+            self.ledger.note(|| "a minute passes".into());
+            self.world.advance(Duration::from_secs(61));
+        }
+        for seat in 0..usize::from(self.style.shards) {
+            self.world.turn(seat);
+        }
+        self.pump();
+    }
+
+    fn trouble(&mut self) {
+        let stalls = self.random.chance(40);
+        self.world.stall(stalls);
+        if !self.style.refuses {
+            return;
+        }
+        let refusal = *self
+            .random
+            .pick(&[None, None, Some(Refusal::Full), Some(Refusal::Failed)]);
+        self.ledger.note(|| format!("storage refuses: {refusal:?}"));
+        self.world.refuse(refusal);
+        let calls = 1 + self.random.below(30) as u64;
+        let faults = match self.random.below(4) {
+            0 => Faults {
+                failure: Some(calls),
+                ..Faults::default()
+            },
+            1 => Faults {
+                full: Some(calls),
+                ..Faults::default()
+            },
+            _ => Faults::default(),
+        };
+        self.world.set_faults(faults);
+    }
+
+    fn crash(&mut self) {
+        if self.random.chance(30) {
+            self.calm();
+            self.ledger.note(|| "the server stops and starts".into());
+            self.stopped = true;
+            self.world.stop();
+            // What waits for storage when a session is written down is answered to nobody.
+            for device in &mut self.devices {
+                device.forget_questions();
+            }
+        } else {
+            let how = *self.random.pick(&[Crash::Killed, Crash::PowerLost]);
+            self.ledger.note(|| format!("the server crashes: {how:?}"));
+            self.world.crash(how);
+        }
+        for device in &mut self.devices {
+            device.lost_server(&mut self.world, &mut self.ledger);
+        }
+    }
+
+    fn pump(&mut self) -> bool {
+        let mut active = false;
+        for device in &mut self.devices {
+            active |= device.pump(&mut self.world, &mut self.ledger);
+        }
+        active
+    }
+
+    /// Everything that can happen happens.
+    fn rest(&mut self) {
+        for _ in 0..10_000 {
+            self.world.settle();
+            if !self.pump() {
+                return;
+            }
+        }
+        panic!("clients and server never come to rest");
+    }
+
+    /// No more trouble.
+    fn calm(&mut self) {
+        self.world.stall(false);
+        self.world.refuse(None);
+        self.world.set_faults(Faults::default());
+        for device in &self.devices {
+            if let Some(wire) = device.wire {
+                self.world.set_room(wire, None);
+            }
+        }
+        for _ in 0..4 {
+            self.world.commit();
+        }
+    }
+
+    fn finish(&mut self) {
+        self.calm();
+        self.rest();
+        self.world.advance(Duration::from_secs(3));
+        self.rest();
+        self.check_the_living();
+        for device in &mut self.devices {
+            if device.is_ready() {
+                device.leave(&mut self.world, &mut self.ledger);
+            } else {
+                device.hang_up(&mut self.world, &mut self.ledger);
+                device.end_session(&mut self.ledger);
+            }
+        }
+        self.rest();
+        self.world.advance(Duration::from_secs(61));
+        self.rest();
+        self.collect();
+        self.ledger.check(self.style.refuses || self.style.tight);
+        self.check_empty();
+    }
+
+    /// Who is connected: every question has its answer, everything sent is the server's, and
+    /// presence is as the model has it.
+    fn check_the_living(&mut self) {
+        for device in self.devices.iter().filter(|device| device.is_ready()) {
+            let name = device.full();
+            assert!(
+                device.asked.is_empty(),
+                "{name}: no answer to {:?}",
+                device.asked
+            );
+            for &message in &device.sent {
+                self.ledger.covered(message);
+            }
+        }
+        if self.stopped {
+            return;
+        }
+        for device in self.devices.iter().filter(|device| device.is_ready()) {
+            let visible = |other: &&Device| {
+                let own = other.account == device.account;
+                own || self.sees.contains(&(device.account, other.account))
+            };
+            let there = self.devices.iter().filter(visible);
+            let model: BTreeMap<String, String> = there
+                .filter_map(|other| Some((other.full(), other.available.clone()?)))
+                .collect();
+            // A session that waits to be resumed, or was lost unnoticed, is as it was last seen.
+            let uncertain = |jid: &String| {
+                self.devices
+                    .iter()
+                    .any(|other| other.full() == *jid && !other.is_ready())
+            };
+            let clean = |view: &BTreeMap<String, String>| -> BTreeMap<String, String> {
+                let known = view.iter().filter(|(jid, _)| !uncertain(jid));
+                known
+                    .map(|(jid, show)| (jid.clone(), show.clone()))
+                    .collect()
+            };
+            let (view, model) = (clean(&device.view), clean(&model));
+            if view != model {
+                self.ledger
+                    .history
+                    .push(format!("{} sees {view:?}", device.full()));
+            }
+            assert_eq!(view, model, "{} sees something else", device.full());
+        }
+    }
+
+    /// A new device of every account takes what waits.
+    fn collect(&mut self) {
+        let first = self.devices.len();
+        for (account, bare) in self.accounts.iter().enumerate() {
+            self.devices
+                .push(Device::new(account, bare, "collector", false));
+        }
+        for at in first..self.devices.len() {
+            self.devices[at].connect(&mut self.world);
+            self.rest();
+            assert!(
+                self.devices[at].is_ready(),
+                "{} is not let in",
+                self.devices[at].full()
+            );
+        }
+        for at in first..self.devices.len() {
+            self.devices[at].leave(&mut self.world, &mut self.ledger);
+        }
+        self.rest();
+    }
+
+    fn check_empty(&mut self) {
+        self.world.advance(Duration::from_secs(41));
+        self.world.settle();
+        assert!(
+            self.world.is_empty(),
+            "something is left: {:?}",
+            self.world.reports()
+        );
+        for report in self.world.reports() {
+            assert_eq!(report.accounts, 0, "an account stays in memory: {report:?}");
+        }
+        let rows = self.world.depot().rows(Kind::Offline);
+        assert_eq!(rows, 0, "rows of the offline store that nobody got");
+    }
+}
