@@ -41,9 +41,9 @@ impl Ctx<'_> {
         kept
     }
 
-    /// Keeps a whole element that was accepted before: by a session that ended, by a former process.
-    /// The quota bounds what is accepted, so such a message may go beyond it [`GRACE`] times.
-    /// `stanza` says whom to tell if keeping fails; its head is not looked at.
+    /// Keeps a whole element that was accepted before: by a session that ended, or by a former
+    /// process. The quota bounds what is accepted, so such a message may go beyond it [`GRACE`]
+    /// times. `stanza` says whom to tell if keeping fails; its head is not looked at.
     pub fn store_element(&mut self, key: AccountKey, stanza: &Stanza<'_>, element: &[u8]) -> bool {
         let now = self.now;
         let maximum = self.policy.limits.offline_messages_max;
