@@ -212,7 +212,7 @@ impl Ctx<'_> {
             return;
         }
         // A page that began further back has rows that are in the queue.
-        let queued = self.from_store(session);
+        let queued = self.unsettled_rows(session);
         for (key, value) in rows {
             if !id_of(key).is_some_and(|id| queued.contains(&id)) {
                 self.give_offline(session, key, value);
@@ -222,7 +222,7 @@ impl Ctx<'_> {
     }
 
     /// The messages of the offline store that a session was given and has not settled.
-    fn from_store(&self, session: SessionKey) -> HashSet<MessageId> {
+    fn unsettled_rows(&self, session: SessionKey) -> HashSet<MessageId> {
         let open = self.session(session).map(|session| session.queue.open());
         let open = open.into_iter().flatten();
         open.filter(|(mark, _)| mark.traits.has(Traits::FROM_STORE))
