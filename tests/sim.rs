@@ -16,7 +16,7 @@ mod run;
 mod support;
 
 /// Seeds of an ordinary `cargo test`.
-const SEEDS: u64 = 300;
+const SEEDS: u64 = 100;
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name)

@@ -79,10 +79,7 @@ pub fn detach(ctx: &mut Ctx<'_>, key: SessionKey) {
     session.link = None;
     session.flags.clear(Flags::PAUSED);
     let account = session.account;
-    // Messages must not queue behind a client that is not there.
-    if let Some(account) = ctx.core.accounts.get_mut(account) {
-        account.draining.take_if(|draining| draining.session == key);
-    }
+    pass_drain_on(ctx, account, key);
     let Some(session) = ctx.core.sessions.get_mut(key) else {
         return;
     };
@@ -93,6 +90,31 @@ pub fn detach(ctx: &mut Ctx<'_>, key: SessionKey) {
     management.detached = Some(now);
     let patience = std::time::Duration::from_secs(u64::from(management.resume_seconds));
     ctx.core.wheel.set(now.after(patience), Due::Session(key));
+}
+
+/// Messages must not queue behind a client that is not there while another one is: it gets what is
+/// in the store. Without another one they go on queueing, so that none overtakes.
+fn pass_drain_on(ctx: &mut Ctx<'_>, account: AccountKey, key: SessionKey) {
+    let Some(entry) = ctx.core.accounts.get(account) else {
+        return;
+    };
+    if entry
+        .draining
+        .is_none_or(|draining| draining.session != key)
+    {
+        return;
+    }
+    let there = |other: &SessionKey| {
+        let other = ctx.core.sessions.get(*other);
+        other.is_some_and(|other| other.link.is_some() && other.takes_messages())
+    };
+    let Some(taker) = entry.sessions.iter().copied().find(there) else {
+        return;
+    };
+    if let Some(entry) = ctx.core.accounts.get_mut(account) {
+        entry.draining = None;
+    }
+    ctx.drain_offline(taker);
 }
 
 /// The resumption time may be over.
@@ -297,9 +319,7 @@ pub fn kick(ctx: &mut Ctx<'_>, account: &str, condition: &str) {
 
 /// Forgets an account that nobody used for a while.
 pub fn evict(ctx: &mut Ctx<'_>, key: AccountKey) {
-    let limits = &ctx.policy.limits;
-    // A link that has authenticated and not bound counts on the account.
-    let idle = limits.account_idle_timeout.max(limits.login_timeout);
+    let idle = ctx.core.account_patience();
     let now = ctx.now.mono;
     let Some(account) = ctx.core.accounts.get_mut(key) else {
         return;

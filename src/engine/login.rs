@@ -392,7 +392,8 @@ fn bind(shard: &mut Shard, key: LinkKey, resource: Option<Box<str>>, now: Now, f
         fx,
         now,
     };
-    let Some(found) = ctx.accounts.find(&account) else {
+    let resident = |key: &AccountKey| ctx.accounts.get(*key).is_some_and(|a| a.is_resident());
+    let Some(found) = ctx.accounts.find(&account).filter(resident) else {
         give_queue(shard, key, queue);
         return shard.fail(key, StreamError::NotAuthorized, now, fx);
     };

@@ -20,7 +20,7 @@ const SCANNERS_KEPT: usize = 64;
 /// Inbound stanzas of one session that may wait for the journal before it is not read.
 const PENDING_MAX: usize = 1_000;
 /// What one session may have asked of storage, by weight, before it is not read.
-const ASKED_MAX: u16 = 64;
+const ASKED_MAX: u8 = 64;
 
 impl Shard {
     /// Octets came from a link.

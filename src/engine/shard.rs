@@ -336,6 +336,11 @@ impl Shard {
             Waiter::Login(link) => login::keys(self, link, reply, now, fx),
             Waiter::Hash(link) => login::hashed(self, link, reply, now, fx),
             Waiter::Load(account) => login::loaded(&mut ctx, account, reply),
+            Waiter::Journaled { session, .. } if reply != Reply::Done => {
+                // It can never be acknowledged: the client keeps it, and learns so now.
+                let farewell = Farewell::Error(StreamError::ResourceConstraint);
+                lifecycle::end(&mut ctx, session, farewell);
+            }
             Waiter::Journaled { session, number } => {
                 if reply != Reply::Done {
                     // It can never be acknowledged: the client keeps it, and learns so now.

@@ -136,6 +136,10 @@ pub fn revived(ctx: &mut Ctx<'_>, revival: &Revival, head: Box<Head>) {
         return lifecycle::end(ctx, key, Farewell::Silent);
     }
     lifecycle::detach(ctx, key);
+    // What waited for it goes into its queue before anything new does.
+    if ctx.session(key).is_some_and(|s| s.takes_messages()) {
+        ctx.drain_offline(key);
+    }
 }
 
 /// Journaled messages that other revived sessions hold, too, are settled by the last of them.

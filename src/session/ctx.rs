@@ -121,7 +121,7 @@ pub enum Waiter {
 impl Waiter {
     /// How much of a session's share of storage it takes: a request may keep whole records in
     /// memory, before and after, a message keeps itself.
-    pub const fn weight(&self) -> u16 {
+    pub const fn weight(&self) -> u8 {
         match self {
             Self::Feature { .. } => 16,
             _ => 1,
@@ -323,9 +323,16 @@ impl Core {
         true
     }
 
+    /// How long an account without sessions stays in memory. A link that has authenticated and not
+    /// bound counts on it.
+    pub fn account_patience(&self) -> std::time::Duration {
+        let limits = &self.policy.limits;
+        limits.account_idle_timeout.max(limits.login_timeout)
+    }
+
     /// Sees to it that the account is looked at when it may be idle; one deadline is enough.
     pub fn time_account(&mut self, key: AccountKey) {
-        let idle = self.policy.limits.account_idle_timeout;
+        let idle = self.account_patience();
         let Some(account) = self.accounts.get_mut(key) else {
             return;
         };

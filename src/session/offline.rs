@@ -41,9 +41,9 @@ impl Ctx<'_> {
         kept
     }
 
-    /// Keeps a whole element that was accepted before: by a session that ended, by a former process.
-    /// The quota bounds what is accepted, so such a message may go beyond it [`GRACE`] times.
-    /// `stanza` says whom to tell if keeping fails; its head is not looked at.
+    /// Keeps a whole element that was accepted before: by a session that ended, or by a former
+    /// process. The quota bounds what is accepted, so such a message may go beyond it [`GRACE`]
+    /// times. `stanza` says whom to tell if keeping fails; its head is not looked at.
     pub fn store_element(&mut self, key: AccountKey, stanza: &Stanza<'_>, element: &[u8]) -> bool {
         let now = self.now;
         let maximum = self.policy.limits.offline_messages_max;
@@ -144,6 +144,12 @@ impl Ctx<'_> {
         let Some(account) = self.core.accounts.get_mut(key) else {
             return;
         };
+        if account
+            .draining
+            .is_some_and(|draining| draining.session == session)
+        {
+            return self.next_offline_page(key);
+        }
         if account.offline == 0 || account.draining.is_some() {
             return;
         }
@@ -240,7 +246,7 @@ impl Ctx<'_> {
             return;
         }
         // A page that began further back has rows that are in the queue.
-        let queued = self.from_store(session);
+        let queued = self.unsettled_rows(session);
         for (row, value) in &rows {
             if !id_of(row).is_some_and(|id| queued.contains(&id)) {
                 self.give_offline(session, row, value);
@@ -255,7 +261,7 @@ impl Ctx<'_> {
     /// At the end of a walk the store holds what this session has not acknowledged, and nothing
     /// else: whatever made the count drift ends here.
     fn correct_count(&mut self, key: AccountKey, session: SessionKey) {
-        let held = self.from_store(session).len() as u32;
+        let held = self.unsettled_rows(session).len() as u32;
         let Some(account) = self.core.accounts.get_mut(key) else {
             return;
         };
@@ -275,7 +281,7 @@ impl Ctx<'_> {
     }
 
     /// The messages of the offline store that a session was given and has not settled.
-    fn from_store(&self, session: SessionKey) -> HashSet<MessageId> {
+    fn unsettled_rows(&self, session: SessionKey) -> HashSet<MessageId> {
         let open = self.session(session).map(|session| session.queue.open());
         let open = open.into_iter().flatten();
         open.filter(|(mark, _)| mark.traits.has(Traits::FROM_STORE))

@@ -87,7 +87,7 @@ pub struct Session {
     pub presence: Option<Box<[u8]>>,
     pub queue: Queue,
     /// What it asked of storage and was not answered, by weight.
-    pub asked: u16,
+    pub asked: u8,
     /// XEP-0198, once enabled.
     pub management: Option<Box<Management>>,
     /// Who got directed presence and must hear that it ends (RFC 6121 section 4.6).

@@ -21,6 +21,7 @@ use std::ops::Range;
 
 use zeroize::Zeroize;
 
+pub use crate::base::id::MessageId;
 use crate::base::slab::Key;
 
 /// Number of a shard, from zero.
@@ -37,14 +38,6 @@ pub struct Ticket {
     pub shard: ShardId,
     pub key: TicketKey,
 }
-
-/// Names a message for ever: `milliseconds since 1970 << 20 | shard << 12 | sequence`.
-///
-/// Rises with time within a shard and is never reused, not even when the clock steps back
-/// over a restart. It is the message's `stanza-id` (XEP-0359), its journal entry and its place in
-/// the offline store.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct MessageId(pub u64);
 
 /// The XEP-0198 identity of a session, as its resumption token spells it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -146,8 +146,8 @@ impl Storage {
         }
     }
 
-    /// Everything as it is after what was submitted so far: for scans and backups. Waits for the storage thread: not for
-    /// a reactor.
+    /// Everything as it is after what was submitted so far: for scans and backups. Waits for the
+    /// storage thread: not for a reactor.
     ///
     /// # Errors
     /// When the index failed, or after [`Storage::stop`].

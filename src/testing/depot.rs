@@ -130,12 +130,13 @@ impl Depot {
         if let Some(refusal) = self.refusing {
             return self.refuse(&ops, refusal, replies);
         }
-        let forgets = self.plant == Plant::ForgetsRows;
-        if let Some(backend) = self.backend() {
-            if !(forgets && is_reading_offline(&ops)) {
+        let forgets = self.plant == Plant::ForgetsRows && is_reading_offline(&ops);
+        match self.backend() {
+            Some(backend) if !forgets => {
                 backend.execute(&ops, &mut replies);
                 return replies;
             }
+            _ => {}
         }
         for (ticket, _) in ops.iter() {
             let empty = Reply::Rows {

@@ -352,7 +352,8 @@ mod tests {
         assert_eq!(
             written(|out| StreamError::PolicyViolation("too <deep>").write(out)),
             "<stream:error><policy-violation xmlns='urn:ietf:params:xml:ns:xmpp-streams'/>\
-             <text xmlns='urn:ietf:params:xml:ns:xmpp-streams' xml:lang='en'>too &lt;deep&gt;</text>\
+             <text xmlns='urn:ietf:params:xml:ns:xmpp-streams' xml:lang='en'>\
+             too &lt;deep&gt;</text>\
              </stream:error>"
         );
     }

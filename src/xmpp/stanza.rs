@@ -3,7 +3,7 @@
 //! The root's start tag is always written by us ([`Stanza::head`]); the content is copied, never
 //! re-encoded. Between the two stands a hole for `to`, so that one encoding serves many receivers.
 
-use crate::store::MessageId;
+use crate::base::id::MessageId;
 use crate::xmpp::xml::writer;
 
 /// Which of the three.

@@ -7,8 +7,9 @@ import pytest
 from steps import Send
 from table import ROWS
 
-# What the allocator may keep after the whole table.
-MEMORY_MARGIN = 24 * 1024 * 1024
+# What may be left after the whole table: the allocator's own, and the 13 MB of messages that the
+# rows about slow readers leave in the offline store, which its index still has in a write buffer.
+MEMORY_MARGIN = (24 + 16) * 1024 * 1024
 # Seconds in which freed pages must have gone back to the system.
 PATIENCE = 45
 

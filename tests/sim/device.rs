@@ -44,7 +44,7 @@ pub struct Device {
     pub view: BTreeMap<String, String>,
     /// Requests to the server without an answer.
     pub asked: BTreeSet<String>,
-    /// Requests that went out twice.
+    /// Requests whose answer may come, again or at all.
     repeated: BTreeSet<String>,
     /// Messages sent on the present session.
     pub sent: Vec<usize>,
@@ -191,8 +191,8 @@ impl Device {
         self.epoch += 1;
         self.available = None;
         self.view.clear();
-        self.asked.clear();
-        self.repeated.clear();
+        // An answer may still come, to the next session of that name.
+        self.repeated.append(&mut self.asked);
         self.sent.clear();
     }
 

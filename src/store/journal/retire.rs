@@ -46,7 +46,8 @@ impl Journal {
             || self.segments.len() as u64 > allowed
     }
 
-    /// Begins a checkpoint: where the journal ends. All changes before are in the index, if it was not let go between.
+    /// Begins a checkpoint: where the journal ends. All changes before are in the index, if it was
+    /// not let go between.
     pub fn begin_checkpoint(&mut self) -> Place {
         self.checkpoint_sequence = self.last_sequence;
         let none = Place {

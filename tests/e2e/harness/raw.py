@@ -112,6 +112,8 @@ class Stream:
             if not self._ended:
                 self.writer.write(b"</stream:stream>")
         self.writer.close()
+        with contextlib.suppress(Exception):
+            await asyncio.wait_for(self.writer.wait_closed(), 1)
         self._pump.cancel()
         with contextlib.suppress(Exception, asyncio.CancelledError):
             await self._pump

@@ -166,7 +166,10 @@ proptest! {
     #[test]
     fn near_valid_xml_is_judged_alike(
         seeds in prop::collection::vec(0..SEEDS.len(), 1..3),
-        changes in prop::collection::vec((0..4_u8, any::<prop::sample::Index>(), any::<prop::sample::Index>()), 0..4),
+        changes in prop::collection::vec(
+            (0..4_u8, any::<prop::sample::Index>(), any::<prop::sample::Index>()),
+            0..4,
+        ),
         in_header in prop::bool::weighted(0.1),
     ) {
         let mut body: Vec<u8> = Vec::new();
@@ -180,7 +183,10 @@ proptest! {
             let at = place.index(body.len() + 1);
             let to = (at + choice.index(9)).min(body.len());
             match kind {
-                0 | 1 => drop(body.splice(at..at, PIECES[choice.index(PIECES.len())].iter().copied())),
+                0 | 1 => {
+                    let piece = PIECES[choice.index(PIECES.len())];
+                    drop(body.splice(at..at, piece.iter().copied()));
+                }
                 2 => drop(body.drain(at..to)),
                 _ => {
                     let copy = body[at..to].to_vec();

@@ -124,10 +124,12 @@ fn error_of(content: impl AsRef<[u8]>) -> Option<&'static str> {
     }
 }
 
-const RICH: &str = "<?xml version=\"1.0\" encoding='utf-8'?>\n <stream:stream xmlns='jabber:client' \
+const RICH: &str = "<?xml version=\"1.0\" encoding='utf-8'?>\n \
+    <stream:stream xmlns='jabber:client' \
     xmlns:stream='http://etherx.jabber.org/streams' xmlns:x='urn:x&amp;y' xml:lang='de' \
     to='localhost' version='1.0'> \r\n\
-    <message to='juliet@example.net' id=\"a'b\" type = 'chat' xml:lang='en'><body>Ünï&lt;cö&#x1F600;de \
+    <message to='juliet@example.net' id=\"a'b\" type = 'chat' xml:lang='en'>\
+    <body>Ünï&lt;cö&#x1F600;de \
     ]] > 😀</body><x:y x:z='1' z='2'/><html xmlns='urn:h'><p a='1&#10;2\t3'>t<br/>u</p></html>\
     <![CDATA[a]]>]]b<a>]]&gt;</a></message>\n\
     <iq id='1' type='get'><ping xmlns='urn:xmpp:ping'/></iq><presence/>\
