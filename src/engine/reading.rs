@@ -1,5 +1,5 @@
-//! Octets of a link become items: as many as are complete and wanted, no more than the peer has paid
-//! for, and none while it does not take its answers.
+//! Octets of a link become items: as many as are complete and wanted, no more than the peer has
+//! paid for, and none while it does not take its answers.
 
 use std::time::Duration;
 

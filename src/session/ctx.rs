@@ -46,7 +46,8 @@ pub struct Core {
     pub counters: Counters,
     /// Who waits for storage.
     pub waiters: Slab<TicketTag, (Waiter, Option<SessionKey>)>,
-    /// The session whose stanza is being handled: what storage is asked meanwhile is on its account.
+    /// The session whose stanza is being handled: what storage is asked meanwhile is on its
+    /// account.
     pub asker: Option<SessionKey>,
     /// Stanzas for accounts of this shard, delivered before the next stanza is taken.
     pub local: Batch,
