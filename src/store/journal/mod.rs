@@ -254,7 +254,6 @@ impl Journal {
         ticket: Option<Ticket>,
         edits: &[Edit<'_>],
         settled: &[MessageId],
-        replies: &mut Replies,
     ) -> Result<u64, Refusal> {
         let waiting = self.wait(ticket);
         let sequence = self.last_sequence + 1;
@@ -282,8 +281,8 @@ impl Journal {
                 if let At::Written(place, size) = live.at {
                     self.unkeep(place, size);
                 }
-                let ticket = self.take_waiting(live.waiting);
-                replies.extend(ticket.map(|ticket| (ticket, Reply::Done)));
+                // Who waits for the message is answered by the sync that makes the change durable,
+                // not before: until then a power cut would take both.
             }
         }
         Ok(sequence)
