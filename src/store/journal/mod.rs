@@ -277,12 +277,12 @@ impl Journal {
         self.changed_octets += size as u64;
         for id in settled {
             self.last_id = self.last_id.max(*id);
-            if let Some(live) = self.live.remove(id) {
-                if let At::Written(place, size) = live.at {
-                    self.unkeep(place, size);
-                }
-                // Who waits for the message is answered by the sync that makes the change durable,
-                // not before: until then a power cut would take both.
+            // Who waits for the message is answered by the sync that makes the change durable, not
+            // before: until then a power cut would take both.
+            if let Some(live) = self.live.remove(id)
+                && let At::Written(place, size) = live.at
+            {
+                self.unkeep(place, size);
             }
         }
         Ok(sequence)
