@@ -434,3 +434,41 @@ fn a_device_that_lies_about_syncs_is_found_out() {
         world.crash(&format!("lying device, seed {seed}"));
     }
 }
+
+/// A message that goes to the offline store is settled by the write of its row: its sender hears
+/// of it when the row is durable. Before, a power cut takes both.
+#[test]
+fn a_message_is_not_answered_for_a_row_that_is_only_written() {
+    let (files, quarantine) = (CrashFiles::new(1), CrashFiles::new(1));
+    let (mut backend, _) = start(&files, &quarantine, &MemoryIndex::default());
+    let ticket = |number| {
+        let key = TicketKey::from_bits(number);
+        Some(Ticket { shard: 0, key })
+    };
+    let mut ops = Ops::default();
+    let id = MessageId(7);
+    let (owner, octets, key) = (ops.keep(b"a"), ops.keep(b"<message/>"), ops.keep(b"k"));
+    let message = Op::Journal {
+        id,
+        owner: owner.clone(),
+        octets: octets.clone(),
+        stream: StreamId(1),
+        handled: 1,
+    };
+    ops.push(ticket(1), message);
+    let put = Change::Put {
+        owner,
+        kind: Kind::Offline,
+        key,
+        value: octets,
+    };
+    let changes = vec![put, Change::Settle { id }];
+    let require = Require::Nothing;
+    ops.push(ticket(2), Op::Write { require, changes });
+    let mut replies = Replies::new();
+    backend.execute(&ops, &mut replies);
+    assert_eq!(replies, [], "nothing is durable");
+    backend.commit(&mut replies);
+    let done: Vec<u64> = replies.iter().map(|(t, _)| t.key.to_bits()).collect();
+    assert_eq!(done, [1, 2]);
+}

@@ -4,7 +4,7 @@
 use super::lifecycle::{self, Farewell};
 use super::links::Stream;
 use super::shard::Shard;
-use super::{login, management};
+use super::{login, management, route};
 use crate::base::time::Now;
 use crate::session::account::AccountKey;
 use crate::session::ctx::{Ctx, Revival, Waiter};
@@ -24,15 +24,16 @@ pub fn stop(shard: &mut Shard, now: Now, fx: &mut Effects) {
         fx,
         now,
     };
-    for key in sessions {
-        if ctx
-            .session(key)
-            .is_some_and(|session| session.is_resumable())
-        {
-            write_down(&mut ctx, key);
-        } else {
-            lifecycle::end(&mut ctx, key, Farewell::Error(StreamError::SystemShutdown));
-        }
+    let (back, gone): (Vec<SessionKey>, Vec<SessionKey>) = sessions
+        .into_iter()
+        .partition(|key| ctx.session(*key).is_some_and(|s| s.is_resumable()));
+    for key in gone {
+        lifecycle::end(&mut ctx, key, Farewell::Error(StreamError::SystemShutdown));
+    }
+    // Who comes back has heard who went.
+    route::drain_local(&mut ctx);
+    for key in back {
+        write_down(&mut ctx, key);
     }
     let logins: Vec<LinkKey> = shard
         .links

@@ -79,13 +79,11 @@ impl DiskBackend {
 
     fn execute_one(&mut self, ops: &Ops, ticket: Option<Ticket>, op: &Op, replies: &mut Replies) {
         let refused = match op {
-            Op::Write { require, changes } => {
-                match self.write(ops, ticket, require, changes, replies) {
-                    Ok(Written::Waits) => None,
-                    Ok(Written::Conflict) => Some(Reply::Conflict),
-                    Err(refusal) => Some(Reply::Refused(refusal)),
-                }
-            }
+            Op::Write { require, changes } => match self.write(ops, ticket, require, changes) {
+                Ok(Written::Waits) => None,
+                Ok(Written::Conflict) => Some(Reply::Conflict),
+                Err(refusal) => Some(Reply::Refused(refusal)),
+            },
             Op::Journal {
                 id,
                 owner,
@@ -134,7 +132,6 @@ impl DiskBackend {
         ticket: Option<Ticket>,
         require: &Require,
         changes: &[Change],
-        replies: &mut Replies,
     ) -> Result<Written, Refusal> {
         if !self.behind.is_empty() {
             self.catch_up()?;
@@ -156,7 +153,7 @@ impl DiskBackend {
         let settled: Vec<MessageId> = settled.collect();
         // Held until the index has it: a checkpoint in between would not cover it.
         let mut journal = lock(&self.journal);
-        let sequence = journal.changes(ticket, &edits, &settled, replies)?;
+        let sequence = journal.changes(ticket, &edits, &settled)?;
         if !edits.is_empty() && self.index.apply(&edits, sequence).is_err() {
             // The journal has it, so it is done; the index gets it when it is opened again.
             self.behind

@@ -49,17 +49,13 @@ impl MemoryBackend {
         }
     }
 
-    fn write(
-        &mut self,
-        ops: &Ops,
-        changes: &[Change],
-        replies: &mut Replies,
-    ) -> Result<(), IndexError> {
+    fn write(&mut self, ops: &Ops, changes: &[Change]) -> Result<(), IndexError> {
         let edits: Edits<'_> = changes.iter().filter_map(|c| Edit::of(c, ops)).collect();
         self.index.apply(&edits, 0)?;
         for change in changes {
             if let Change::Settle { id } = change {
-                self.settle(*id, replies);
+                // Its ticket stays: the commit that makes the change durable answers it.
+                self.messages.remove(id);
             }
         }
         Ok(())
@@ -100,7 +96,7 @@ impl MemoryBackend {
     fn execute_one(&mut self, ops: &Ops, ticket: Option<Ticket>, op: &Op, replies: &mut Replies) {
         let reply = match op {
             Op::Write { require, changes } => match holds(&self.index, ops, require) {
-                Ok(true) => match self.write(ops, changes, replies) {
+                Ok(true) => match self.write(ops, changes) {
                     Ok(()) => {
                         self.waiting.push(ticket);
                         return;

@@ -114,7 +114,10 @@ impl Seat {
         let idle = self.inlet.is_empty()
             && self.effects.links.is_empty()
             && self.effects.ops.is_empty()
-            && self.leaving.is_empty()
+            && self
+                .leaving
+                .iter()
+                .all(|(key, _)| self.sockets.get(*key).is_some_and(|s| s.dirty))
             && self.effects.mail.iter().all(Batch::is_empty);
         !idle
             || self.sockets.iter().any(|(_, socket)| {

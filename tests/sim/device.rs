@@ -323,7 +323,7 @@ impl Device {
             "resumed" => {
                 self.state = State::Ready;
                 self.acknowledged(ledger, h.expect("an h"));
-                self.send_again(world);
+                self.send_again(world, ledger);
             }
             "failed" => {
                 if self.state == State::Resuming {
@@ -361,13 +361,16 @@ impl Device {
         }
     }
 
-    fn send_again(&mut self, world: &mut World) {
+    fn send_again(&mut self, world: &mut World, ledger: &mut Ledger) {
         let Some(management) = &mut self.management else {
             return;
         };
         management.sent = management
             .acknowledged
             .wrapping_add(management.open.len() as u32);
+        for message in management.open.iter().filter_map(|(_, message)| *message) {
+            ledger.sent[message].repeated = true;
+        }
         let again: Vec<String> = management
             .open
             .iter()

@@ -14,6 +14,8 @@ pub struct Sent {
     pub covered: bool,
     pub received: usize,
     pub bounced: bool,
+    /// It was sent a second time after a resumption: it may come late, or twice.
+    pub repeated: bool,
     /// The sender's session is over: it would not hear of a bounce.
     pub sender_gone: bool,
 }
@@ -43,6 +45,7 @@ impl Ledger {
             covered: false,
             received: 0,
             bounced: false,
+            repeated: false,
             sender_gone: false,
         });
         self.sent.len() - 1
@@ -92,6 +95,9 @@ impl Ledger {
             .insert((message, full.into(), epoch), ())
             .is_some()
         {
+            return;
+        }
+        if sent.repeated {
             return;
         }
         let delayed = dom.child("delay").is_some();

@@ -254,7 +254,6 @@ impl Journal {
         ticket: Option<Ticket>,
         edits: &[Edit<'_>],
         settled: &[MessageId],
-        replies: &mut Replies,
     ) -> Result<u64, Refusal> {
         let waiting = self.wait(ticket);
         let sequence = self.last_sequence + 1;
@@ -278,12 +277,12 @@ impl Journal {
         self.changed_octets += size as u64;
         for id in settled {
             self.last_id = self.last_id.max(*id);
-            if let Some(live) = self.live.remove(id) {
-                if let At::Written(place, size) = live.at {
-                    self.unkeep(place, size);
-                }
-                let ticket = self.take_waiting(live.waiting);
-                replies.extend(ticket.map(|ticket| (ticket, Reply::Done)));
+            // Who waits for the message is answered by the sync that makes the change durable, not
+            // before: until then a power cut would take both.
+            if let Some(live) = self.live.remove(id)
+                && let At::Written(place, size) = live.at
+            {
+                self.unkeep(place, size);
             }
         }
         Ok(sequence)
