@@ -48,7 +48,8 @@ fn a_running_server_is_backed_up_and_restored() {
     assert_eq!(said["rows"], 1);
     add(&home, "juliet@b.example");
     for _ in 0..2 {
-        home.run(&["restore", "kept"]).done();
+        let said = home.run(&["restore", "kept"]);
+        assert_eq!(said.code, 0, "{said:?}\n{}", home.read("log"));
         assert_eq!(home.run(&["user", "list"]).done(), "romeo@b.example\n");
         add(&home, "juliet@b.example");
     }

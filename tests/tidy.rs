@@ -108,7 +108,10 @@ fn walk(folder: &Path, extension: &str, found: &mut Vec<PathBuf>) {
     for entry in entries {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
-        if path.is_dir() && !matches!(name.as_str(), "target" | ".git" | "__pycache__") {
+        if path.is_dir()
+            && !matches!(name.as_str(), "target" | "__pycache__")
+            && !name.starts_with('.')
+        {
             walk(&path, extension, found);
         } else if path.extension().is_some_and(|e| e == extension) {
             found.push(path);
