@@ -1,6 +1,5 @@
 //! XEP-0198 on the wire: what its elements say and how ours are written.
 
-use std::fmt::Write as _;
 use std::time::Duration;
 
 use crate::xmpp::error::Condition;
@@ -109,33 +108,6 @@ pub fn write_failed(out: &mut Vec<u8>, condition: Condition, handled: Option<u32
         .attr("xmlns", ns::STANZA_ERRORS)
         .close_empty();
     writer.end("failed");
-}
-
-/// What a stream error says when a client acknowledges more than it was sent (section 4).
-pub fn write_handled_too_high(out: &mut Vec<u8>, handled: u32, sent: u32) {
-    let mut text = String::new();
-    // Writing to a string does not fail.
-    let _ = write!(
-        text,
-        "You acknowledged {handled} stanzas, but only {sent} were sent."
-    );
-    let mut writer = Writer::new(out);
-    writer.open("stream:error");
-    writer
-        .open("undefined-condition")
-        .attr("xmlns", ns::STREAM_ERRORS)
-        .close_empty();
-    writer.open("handled-count-too-high").attr("xmlns", ns::SM);
-    writer
-        .attr("h", &handled.to_string())
-        .attr("send-count", &sent.to_string())
-        .close_empty();
-    writer
-        .open("text")
-        .attr("xmlns", ns::STREAM_ERRORS)
-        .attr("xml:lang", "en");
-    writer.text(&text).end("text");
-    writer.end("stream:error");
 }
 
 fn resumption(el: Element<'_>) -> Result<Resumption, Condition> {
