@@ -134,9 +134,7 @@ fn stanza(
     };
     head.clear();
     crate::xmpp::stanza::write_start(head, kind, class, from_attribute, reference);
-    if attributes.others || scope.lang().is_some() || element.inherited().next().is_some() {
-        write_others(head, element, scope);
-    }
+    write_others(head, element, &attributes, scope);
     content.clear();
     let mut traits = Traits::NONE;
     let mut id = MessageId(0);
@@ -274,7 +272,8 @@ struct Attributes<'a> {
     class: Option<Cow<'a, [u8]>>,
     /// Raw octets and their quote.
     id: Option<(&'a [u8], u8)>,
-    /// Whether there are some that only the receiver can read.
+    /// Whether there is a language, and whether there is anything that only the receiver can read.
+    lang: bool,
     others: bool,
 }
 
@@ -288,6 +287,7 @@ impl<'a> Attributes<'a> {
                 b"type" => found.class = Some(attr.octets()),
                 b"id" => found.id = Some((attr.raw, attr.quote)),
                 b"xmlns" => {}
+                b"xml:lang" => (found.lang, found.others) = (true, true),
                 _ => found.others = true,
             }
         }
@@ -305,16 +305,19 @@ fn is_from(from: &str, own: &str) -> bool {
 }
 
 /// What follows our own attributes in the start tag: what the client wrote besides, then what its
-/// content needs declared.
-fn write_others(head: &mut Vec<u8>, element: Element<'_>, scope: &StreamScope) {
-    let mut has_lang = false;
-    for attr in element.attrs() {
-        match attr.name {
-            b"to" | b"from" | b"id" | b"type" | b"xmlns" => continue,
-            b"xml:lang" => has_lang = true,
-            _ => {}
+/// content needs declared, then its stream's language (RFC 6120 section 8.1.5).
+fn write_others(
+    head: &mut Vec<u8>,
+    element: Element<'_>,
+    attributes: &Attributes<'_>,
+    scope: &StreamScope,
+) {
+    if attributes.others {
+        for attr in element.attrs() {
+            if !matches!(attr.name, b"to" | b"from" | b"id" | b"type" | b"xmlns") {
+                write_raw(head, attr.name, attr.raw, attr.quote);
+            }
         }
-        write_raw(head, attr.name, attr.raw, attr.quote);
     }
     for (prefix, namespace) in element.inherited() {
         head.extend_from_slice(b" xmlns:");
@@ -323,7 +326,7 @@ fn write_others(head: &mut Vec<u8>, element: Element<'_>, scope: &StreamScope) {
         writer::escape_attr(head, namespace);
         head.push(b'\'');
     }
-    if let (false, Some(lang)) = (has_lang, scope.lang()) {
+    if let (false, Some(lang)) = (attributes.lang, scope.lang()) {
         head.extend_from_slice(b" xml:lang='");
         writer::escape_attr(head, lang);
         head.push(b'\'');

@@ -1,5 +1,6 @@
 //! What the stream header declared for everything that follows it.
 
+use super::decode::as_str;
 use super::view::Header;
 use crate::xmpp::ns;
 
@@ -13,9 +14,42 @@ pub struct StreamScope(Kind);
 enum Kind {
     /// No header yet.
     Closed,
-    /// `jabber:client` by default, `stream` as the prefix of the stream, no language.
-    Standard,
+    /// `jabber:client` by default, `stream` as the prefix of the stream, a short language or none.
+    Standard(Tag),
     Unusual(Box<Unusual>),
+}
+
+/// A language tag that is kept in place (empty: none): nearly all headers have one, none is long.
+#[derive(Clone, Copy, Debug)]
+struct Tag {
+    length: u8,
+    octets: [u8; TAG_OCTETS_MAX],
+}
+
+/// What fits beside the two octets that say which kind and how long.
+const TAG_OCTETS_MAX: usize = 14;
+
+impl Tag {
+    const NONE: Self = Self {
+        length: 0,
+        octets: [0; TAG_OCTETS_MAX],
+    };
+
+    /// `None`: it is too long.
+    fn new(lang: &str) -> Option<Self> {
+        let mut octets = [0; TAG_OCTETS_MAX];
+        octets
+            .get_mut(..lang.len())?
+            .copy_from_slice(lang.as_bytes());
+        Some(Self {
+            length: lang.len() as u8,
+            octets,
+        })
+    }
+
+    fn text(&self) -> &str {
+        as_str(self.octets.get(..self.length.into()).unwrap_or_default())
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -34,21 +68,20 @@ impl StreamScope {
 
     /// After the usual header of a client.
     pub const fn standard() -> Self {
-        Self(Kind::Standard)
+        Self(Kind::Standard(Tag::NONE))
     }
 
     /// After `header`.
     #[must_use]
     pub fn open(&self, header: &Header<'_>) -> Self {
         let lang = header.lang();
-        let usual = lang.is_none()
-            && header.qname() == STANDARD_ROOT
+        let usual = header.qname() == STANDARD_ROOT
             && header.default_namespace() == ns::CLIENT
             && header
                 .namespaces()
                 .all(|binding| binding == ("stream", ns::STREAMS));
-        if usual {
-            return Self(Kind::Standard);
+        if usual && let Some(tag) = Tag::new(lang.as_deref().unwrap_or_default()) {
+            return Self(Kind::Standard(tag));
         }
         Self(Kind::Unusual(Box::new(Unusual {
             root: header.qname().into(),
@@ -68,14 +101,15 @@ impl StreamScope {
 
     /// Whether the header was the usual one.
     pub(super) const fn is_standard(&self) -> bool {
-        matches!(self.0, Kind::Standard)
+        matches!(self.0, Kind::Standard(_))
     }
 
     /// The language of what does not name its own.
     pub fn lang(&self) -> Option<&str> {
         match &self.0 {
+            Kind::Standard(tag) if tag.length > 0 => Some(tag.text()),
             Kind::Unusual(unusual) => unusual.lang.as_deref(),
-            _ => None,
+            Kind::Standard(_) | Kind::Closed => None,
         }
     }
 
@@ -83,7 +117,7 @@ impl StreamScope {
     pub fn default_namespace(&self) -> &str {
         match &self.0 {
             Kind::Closed => "",
-            Kind::Standard => ns::CLIENT,
+            Kind::Standard(_) => ns::CLIENT,
             Kind::Unusual(unusual) => &unusual.default,
         }
     }
@@ -92,7 +126,7 @@ impl StreamScope {
     pub(super) fn root(&self) -> Option<&str> {
         match &self.0 {
             Kind::Closed => None,
-            Kind::Standard => Some(STANDARD_ROOT),
+            Kind::Standard(_) => Some(STANDARD_ROOT),
             Kind::Unusual(unusual) => Some(&unusual.root),
         }
     }
@@ -101,7 +135,7 @@ impl StreamScope {
     pub(super) fn namespace(&self, prefix: &[u8]) -> Option<&str> {
         match &self.0 {
             Kind::Closed => None,
-            Kind::Standard => (prefix == b"stream").then_some(ns::STREAMS),
+            Kind::Standard(_) => (prefix == b"stream").then_some(ns::STREAMS),
             Kind::Unusual(unusual) => unusual
                 .bindings
                 .iter()
