@@ -39,7 +39,7 @@ fn get(ctx: &mut Ctx<'_>, iq: &Iq<'_>) {
         .and_then(|key| ctx.accounts.get(key))
         .map(|a| a.jid.clone())
     else {
-        return;
+        return ctx.refuse(iq, Condition::ServiceUnavailable);
     };
     let then = if iq.own { found_own } else { found };
     ctx.ask_then(Kept::Iq(Box::new(iq.way_back())), then, |ops| Op::Get {

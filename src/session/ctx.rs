@@ -180,7 +180,7 @@ pub struct Iq<'a> {
     pub stanza: Stanza<'a>,
     /// Of the asker, when it lives in this shard and asks for itself.
     pub session: Option<SessionKey>,
-    /// Whose account is asked; none: the server itself.
+    /// Whose account is asked; none: the server itself, or an account that does not exist.
     pub account: Option<AccountKey>,
     /// Whether asker and asked are the same account.
     pub own: bool,
