@@ -226,7 +226,12 @@ impl Shard {
         );
     }
 
-    /// Whether no link, no session and no storage request is left (after `Command::Stop`).
+    /// Whether nothing waits for storage.
+    pub fn is_quiet(&self) -> bool {
+        self.core.waiters.is_empty()
+    }
+
+    /// Whether no link, no session and no storage request is left (after `Command::WriteDown`).
     pub fn is_empty(&self) -> bool {
         self.links.is_empty() && self.core.sessions.is_empty() && self.core.waiters.is_empty()
     }
@@ -414,6 +419,7 @@ impl Shard {
                 self.core.policy = policy;
             }
             Command::Stop => shutdown::stop(self, now, fx),
+            Command::WriteDown => shutdown::write_down_all(self, now, fx),
             Command::Kick { account, condition } => {
                 lifecycle::kick(&mut ctx, &account, condition);
                 self.kick_logins(&account, now, fx);

@@ -278,9 +278,8 @@ fn stop(live: &Live, storage: &Storage, loaded: &Loaded, next: Next) {
     let patience = loaded.config.shutdown_timeout;
     tracing::info!(seconds = patience.as_secs(), "stopping");
     let in_time = live.take().is_none_or(|reactors| {
-        reactors.stop_accepting();
-        reactors.broadcast(|| Command::Stop);
-        reactors.join(patience)
+        let rest = reactors.stop(patience);
+        reactors.join(rest)
     });
     storage.stop();
     let _ = std::fs::remove_file(loaded.config.data_dir.join(admin::SOCKET));

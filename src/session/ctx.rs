@@ -164,6 +164,18 @@ pub enum Kept {
     Blocked(Box<BlockChange>),
 }
 
+impl Kept {
+    /// The way back to who waits for an answer, if anybody does.
+    pub fn way_back(&self) -> Option<&Return> {
+        match self {
+            Self::Iq(back) | Self::IqWith(back, _) => Some(back),
+            Self::Roster(change) => change.back.as_ref(),
+            Self::Blocked(change) => Some(&change.back),
+            Self::Nothing | Self::Account(_) | Self::Session(_) => None,
+        }
+    }
+}
+
 /// The way back to who asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Return {

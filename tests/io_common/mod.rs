@@ -87,9 +87,8 @@ impl Server {
 
     /// Ends everything; whether it ended by itself.
     pub fn stop(self) -> bool {
-        self.handle.stop_accepting();
-        self.handle.broadcast(|| Command::Stop);
-        let done = self.handle.join(PATIENCE);
+        let rest = self.handle.stop(PATIENCE);
+        let done = self.handle.join(rest);
         self.storage.stop();
         done
     }
