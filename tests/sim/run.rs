@@ -421,11 +421,12 @@ impl Run {
             let model: BTreeMap<String, String> = there
                 .filter_map(|other| Some((other.full(), other.available.clone()?)))
                 .collect();
-            // A session that waits to be resumed, or was lost unnoticed, is as it was last seen.
+            // A session that waits to be resumed is as it was last seen; any other that is not
+            // there must have been heard to go.
             let uncertain = |jid: &String| {
-                self.devices
-                    .iter()
-                    .any(|other| other.full() == *jid && !other.is_ready())
+                self.devices.iter().any(|other| {
+                    other.full() == *jid && !other.is_ready() && other.management.is_some()
+                })
             };
             let clean = |view: &BTreeMap<String, String>| -> BTreeMap<String, String> {
                 let known = view.iter().filter(|(jid, _)| !uncertain(jid));
