@@ -78,7 +78,9 @@ fn block(ctx: &mut Ctx<'_>, iq: &Iq<'_>) {
             list.insert(at, jid.clone());
         }
     }
-    if list.len() > maximum {
+    // A client gets the list in one piece, as it does its roster.
+    let octets_max = ctx.policy.limits.link_output_octets_max;
+    if list.len() > maximum || write_items("blocklist", &list).len() > octets_max {
         return ctx.refuse(iq, Condition::ResourceConstraint);
     }
     change(ctx, key, iq, jids, list);
