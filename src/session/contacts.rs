@@ -6,7 +6,7 @@ use super::parcel::Batch;
 use super::roster::{Item, Roster};
 use super::session::{Flags, SessionKey};
 use crate::base::limits::Limits;
-use crate::store::{Change, Kind as Table, Op, Reply, Require};
+use crate::store::{Kind as Table, Reply};
 use crate::xmpp::ns;
 use crate::xmpp::stanza::{Draft, Kind, Stanza, Type};
 use crate::xmpp::xml::writer::Writer;
@@ -86,22 +86,7 @@ impl Ctx<'_> {
             cause: batch,
         };
         self.ask_then(Kept::Roster(Box::new(change)), cause.then, |ops| {
-            let owner = ops.keep(owner.as_bytes());
-            let key = ops.keep(b"");
-            let value = ops.keep(&record);
-            Op::Write {
-                require: Require::Present {
-                    owner: owner.clone(),
-                    kind: Table::Credentials,
-                    key: key.clone(),
-                },
-                changes: vec![Change::Put {
-                    owner,
-                    kind: Table::Roster,
-                    key,
-                    value,
-                }],
-            }
+            ops.put_of_account(&owner, Table::Roster, &record)
         });
     }
 

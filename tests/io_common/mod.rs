@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 use socket2::{Domain, Socket, Type};
 
 use encke::base::limits::Limits;
-use encke::engine::{Command, Entry, Policy};
+use encke::engine::{Entry, Policy};
 use encke::io::{Bind, Certificates, Handle, Outlet, Plan, Reactors, ShardReport, TlsShared};
 use encke::store::memory::MemoryBackend;
 use encke::store::worker::Storage;
