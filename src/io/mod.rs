@@ -408,9 +408,9 @@ impl Handle {
         }
     }
 
-    /// Ends all sessions: closes the listeners, tells whoever cannot come back, and when nothing is
-    /// under way any more, or half of `patience` is over, writes down who can. [`Handle::join`] with
-    /// the patience that this returns comes next.
+    /// Ends all sessions: closes the listeners, tells whoever cannot come back, and when nothing
+    /// is under way any more, or half of `patience` is over, writes down who can. Next comes
+    /// [`Handle::join`] with the patience that this returns.
     pub fn stop(&self, patience: Duration) -> Duration {
         let deadline = Instant::now() + patience;
         self.stop_accepting();

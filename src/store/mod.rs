@@ -270,8 +270,8 @@ impl Ops {
         start..self.arena.len() as u32
     }
 
-    /// A request to put the one row of a kind that an account has; nothing is written for an account
-    /// that was deleted meanwhile.
+    /// A request to put the one row of a kind that an account has. Nothing is written for an
+    /// account that was deleted meanwhile.
     pub fn put_of_account(&mut self, owner: &str, kind: Kind, value: &[u8]) -> Op {
         let owner = self.keep(owner.as_bytes());
         let key = self.keep(b"");
