@@ -234,8 +234,10 @@ pub fn loaded(ctx: &mut Ctx<'_>, key: AccountKey, exists: bool) {
     };
     if !exists {
         ctx.core.accounts.remove(key);
-        for (stanza, _) in parked.iter() {
-            no_such_account(ctx, &stanza);
+        for (stanza, targets) in parked.iter() {
+            for target in targets {
+                no_such_account(ctx, &stanza, target);
+            }
         }
         return;
     }
@@ -247,10 +249,14 @@ pub fn loaded(ctx: &mut Ctx<'_>, key: AccountKey, exists: bool) {
     }
 }
 
-/// RFC 6121 section 8.5.1.
-fn no_such_account(ctx: &mut Ctx<'_>, stanza: &Stanza<'_>) {
-    if stanza.kind != Kind::Presence {
-        ctx.bounce(stanza, Condition::ServiceUnavailable);
+/// RFC 6121 section 8.5.1; presence and iqs meet what an account says to whom it does not know.
+fn no_such_account(ctx: &mut Ctx<'_>, stanza: &Stanza<'_>, target: &str) {
+    let (bare, resource) = jid::split_resource(target);
+    match (stanza.kind, stanza.class) {
+        (Kind::Presence, Type::Probe) => ctx.deny_probe(bare, stanza.from),
+        (Kind::Presence, _) => {}
+        (Kind::Iq, Type::Get | Type::Set) if resource.is_none() => serve::nobody(ctx, stanza),
+        _ => ctx.bounce(stanza, Condition::ServiceUnavailable),
     }
     settle_bounced(ctx, stanza);
 }

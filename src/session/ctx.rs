@@ -164,6 +164,18 @@ pub enum Kept {
     Blocked(Box<BlockChange>),
 }
 
+impl Kept {
+    /// The way back to who waits for an answer, if anybody does.
+    pub fn way_back(&self) -> Option<&Return> {
+        match self {
+            Self::Iq(back) | Self::IqWith(back, _) => Some(back),
+            Self::Roster(change) => change.back.as_ref(),
+            Self::Blocked(change) => Some(&change.back),
+            Self::Nothing | Self::Account(_) | Self::Session(_) => None,
+        }
+    }
+}
+
 /// The way back to who asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Return {
@@ -180,7 +192,7 @@ pub struct Iq<'a> {
     pub stanza: Stanza<'a>,
     /// Of the asker, when it lives in this shard and asks for itself.
     pub session: Option<SessionKey>,
-    /// Whose account is asked; none: the server itself.
+    /// Whose account is asked; none: the server itself, or an account that does not exist.
     pub account: Option<AccountKey>,
     /// Whether asker and asked are the same account.
     pub own: bool,

@@ -270,6 +270,27 @@ impl Ops {
         start..self.arena.len() as u32
     }
 
+    /// A request to put the one row of a kind that an account has. Nothing is written for an
+    /// account that was deleted meanwhile.
+    pub fn put_of_account(&mut self, owner: &str, kind: Kind, value: &[u8]) -> Op {
+        let owner = self.keep(owner.as_bytes());
+        let key = self.keep(b"");
+        let value = self.keep(value);
+        Op::Write {
+            require: Require::Present {
+                owner: owner.clone(),
+                kind: Kind::Credentials,
+                key: key.clone(),
+            },
+            changes: vec![Change::Put {
+                owner,
+                kind,
+                key,
+                value,
+            }],
+        }
+    }
+
     /// Appends a request whose spans come from this arena.
     pub fn push(&mut self, ticket: Option<Ticket>, op: Op) {
         self.secret |= matches!(op, Op::Hash { .. });

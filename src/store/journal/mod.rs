@@ -128,6 +128,7 @@ enum At {
     Written(Place, u32),
 }
 
+#[derive(Clone, Copy)]
 struct Handled {
     count: u32,
     /// The count is in this segment or a later one.
