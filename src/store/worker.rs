@@ -59,7 +59,7 @@ enum Task {
 
 /// How often a full device is tried again.
 const FULL_RETRY: Duration = Duration::from_millis(250);
-/// How long settlements wait for company before they are written alone.
+/// How long settlements, and rows that nobody waits for, wait for company before they are written.
 const LAZY_DELAY: Duration = Duration::from_millis(200);
 /// Requests that are kept for reuse, and the largest arena worth keeping.
 const POOLED_OPS: usize = 64;
@@ -201,28 +201,49 @@ impl Executor {
     fn run(mut self) {
         let mut replies = Replies::new();
         let mut stopping = false;
+        let mut late_since = None;
         while !stopping {
             while let Some(task) = self.shared.inbox.pop() {
                 match task {
                     Task::Batch(batch) => self.execute(batch, &mut replies),
                     Task::Freeze(sender) => {
+                        self.backend.write_late();
                         // Nobody waits any more when this fails.
                         let _ = sender.send(self.backend.freeze());
                     }
                     Task::Stop => stopping = true,
                 }
             }
+            let patience = self.write_late_when_due(&mut late_since);
             match &self.sync {
                 Some(sync) if self.backend.wants_sync() => sync.thread.unpark(),
                 Some(_) => {}
                 None => self.backend.commit(&mut replies),
             }
             deliver(&mut replies, &self.outlet);
-            if !stopping {
-                thread::park();
+            match patience {
+                _ if stopping => {}
+                Some(patience) => thread::park_timeout(patience),
+                None => thread::park(),
             }
         }
         self.stop();
+    }
+
+    /// Writes the rows that were put off once they waited long enough; else says how long they
+    /// still may. `since` is when the first of them was seen.
+    fn write_late_when_due(&mut self, since: &mut Option<Instant>) -> Option<Duration> {
+        if !self.backend.has_late() {
+            *since = None;
+            return None;
+        }
+        let waited = since.get_or_insert_with(Instant::now).elapsed();
+        if waited < LAZY_DELAY {
+            return Some(LAZY_DELAY - waited);
+        }
+        *since = None;
+        self.backend.write_late();
+        None
     }
 
     fn execute(&mut self, mut batch: Ops, replies: &mut Replies) {
