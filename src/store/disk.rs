@@ -151,7 +151,7 @@ impl DiskBackend {
         require: &Require,
         changes: &[Change],
     ) -> Result<Written, Refusal> {
-        if late::touches(changes) {
+        if late::touches(require, changes) {
             self.write_late();
         }
         if !self.behind.is_empty() {
@@ -207,7 +207,7 @@ impl DiskBackend {
         if !fits || edits.iter().any(|edit| edit.owner().contains(&0)) {
             return false;
         }
-        // What changes the outcome later finds this row written: see `late::touches`.
+        // As good as written: whatever asks for such a row or removes it finds it in its place.
         if matches!(holds(&*self.index, ops, require), Ok(true)) {
             if self.late.record_octets() + size > self.late_octets_max {
                 self.write_late();
@@ -236,8 +236,9 @@ impl DiskBackend {
     }
 }
 
-/// Rows that nobody waits for, in one group.
-const LATE_OCTETS_MAX: usize = 64 << 10;
+/// Rows that nobody waits for, in one group: some hundred, which hold up others by a fraction of a
+/// millisecond.
+const LATE_OCTETS_MAX: usize = 16 << 10;
 /// Opening an index may take as long as a start.
 const CATCH_UP_PAUSE: Duration = Duration::from_secs(1);
 

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use super::index::{Edit, Edits};
 use super::journal::EDIT_OVERHEAD_OCTETS;
-use super::{Change, Kind};
+use super::{Change, Kind, Require};
 
 /// Rows that were taken and stand neither in the journal nor in the index.
 #[derive(Default)]
@@ -29,8 +29,13 @@ pub(super) fn may_wait(changes: &[Change]) -> bool {
 }
 
 /// Whether a write must find the rows that wait in their place.
-pub(super) fn touches(changes: &[Change]) -> bool {
-    changes.iter().any(|change| match change {
+pub(super) fn touches(require: &Require, changes: &[Change]) -> bool {
+    let asks = match require {
+        Require::Nothing => false,
+        Require::Present { kind, .. } | Require::Absent { kind, .. } => kind.is_late(),
+    };
+    let mut changes = changes.iter();
+    asks || changes.any(|change| match change {
         Change::Put { kind, .. } | Change::Delete { kind, .. } | Change::Trim { kind, .. } => {
             kind.is_late()
         }
