@@ -44,7 +44,6 @@ pub enum Input<'a> {
     /// A link came from another shard, with what `Shard::release` gave there.
     Adopted {
         link: LinkKey,
-        origin: Origin,
         stream: Box<Released>,
     },
     /// The peer sent these octets (decrypted).

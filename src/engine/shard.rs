@@ -80,7 +80,7 @@ impl Shard {
     pub fn handle(&mut self, input: Input<'_>, now: Now, fx: &mut Effects) {
         match input {
             Input::Opened { link, origin } => login::opened(self, link, origin, now, fx),
-            Input::Adopted { link, stream, .. } => login::adopted(self, link, *stream, now, fx),
+            Input::Adopted { link, stream } => login::adopted(self, link, *stream, now, fx),
             Input::Bytes { link, bytes } => self.receive(link, bytes, now, fx),
             Input::Secured { link, secured } => login::secured(self, link, secured),
             Input::Drained { link } => self.drained(link, now, fx),

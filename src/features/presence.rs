@@ -242,11 +242,14 @@ fn note_last(ctx: &mut Ctx<'_>, account: AccountKey, stanza: &Stanza<'_>) {
     let Some(owner) = ctx.accounts.get(account).map(|account| account.jid.clone()) else {
         return;
     };
-    let tree = read(stanza);
-    let status = tree
-        .child(ns::CLIENT, "status")
-        .map(Tree::text)
-        .unwrap_or_default();
+    // A logout seldom says anything: only then is it opened.
+    let status = match memchr::memmem::find(stanza.content, b"status") {
+        None => String::new(),
+        Some(_) => read(stanza)
+            .child(ns::CLIENT, "status")
+            .map(Tree::text)
+            .unwrap_or_default(),
+    };
     let record = crate::session::last::encode(ctx.now.wall_ms, &status);
     ctx.tell(|ops| {
         let owner = ops.keep(owner.as_bytes());

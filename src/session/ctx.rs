@@ -215,6 +215,28 @@ impl Iq<'_> {
     }
 }
 
+/// 128 bits written out; every step of a login makes two.
+#[derive(Clone, Copy)]
+pub struct Token([u8; 32]);
+
+impl Token {
+    fn of(bits: u128) -> Self {
+        let mut digits = [0; 32];
+        for (pair, octet) in digits.chunks_exact_mut(2).zip(bits.to_be_bytes()) {
+            pair[0] = HEX[usize::from(octet >> 4)];
+            pair[1] = HEX[usize::from(octet & 0xf)];
+        }
+        Self(digits)
+    }
+
+    /// The digits.
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).expect("digits are ASCII")
+    }
+}
+
+const HEX: &[u8; 16] = b"0123456789abcdef";
+
 /// One input's view: the shard's state, the effects so far, the time.
 pub struct Ctx<'c> {
     pub core: &'c mut Core,
@@ -305,8 +327,8 @@ impl Core {
     }
 
     /// 128 unguessable bits as 32 hexadecimal digits.
-    pub fn token(&mut self) -> String {
-        format!("{:032x}", self.random())
+    pub fn token(&mut self) -> Token {
+        Token::of(self.random())
     }
 
     /// A fresh message id; see [`MessageId`].

@@ -29,7 +29,7 @@ use super::index::Edit;
 use super::{MessageId, Refusal, Replies, Reply, StreamId, Ticket};
 
 pub use self::record::Place;
-pub(super) use self::record::Reader;
+pub(super) use self::record::{EDIT_OVERHEAD_OCTETS, Reader};
 pub use self::recovery::{Damage, DamageKind, recover};
 pub use self::retire::RetireJob;
 
@@ -287,6 +287,11 @@ impl Journal {
             }
         }
         Ok(sequence)
+    }
+
+    /// Octets of edits that one group takes.
+    pub fn changes_octets_max(&self) -> usize {
+        self.body_octets_max() - size_of::<u64>()
     }
 
     /// Writes what was gathered to the page cache.
