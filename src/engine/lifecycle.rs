@@ -47,7 +47,7 @@ pub fn bind(
 }
 
 fn find_resource(ctx: &Ctx<'_>, account: AccountKey, resource: &str) -> Option<SessionKey> {
-    let named = |key: &SessionKey| ctx.session(*key).is_some_and(|s| *s.resource == *resource);
+    let named = |key: &SessionKey| ctx.session(*key).is_some_and(|s| s.resource() == resource);
     ctx.sessions_of(account).into_iter().find(named)
 }
 
@@ -100,6 +100,7 @@ fn pass_drain_on(ctx: &mut Ctx<'_>, account: AccountKey, key: SessionKey) {
     };
     if entry
         .draining
+        .as_deref()
         .is_none_or(|draining| draining.session != key)
     {
         return;
@@ -153,6 +154,7 @@ pub fn end(ctx: &mut Ctx<'_>, key: SessionKey, farewell: Farewell) {
         name = entry.jid.clone();
         if entry
             .draining
+            .as_deref()
             .is_some_and(|draining| draining.session == key)
         {
             entry.draining = None;

@@ -5,17 +5,52 @@ use crate::xmpp::ns;
 
 /// What a stream's header declared: the context of each element on it.
 ///
-/// Nearly all clients declare the same, which costs nothing here; what differs is kept aside.
+/// Nearly all clients declare the same namespaces and one short language, which costs nothing
+/// beside these two words; what differs is kept aside.
 #[derive(Clone, Debug)]
 pub struct StreamScope(Kind);
+
+/// One is kept per stream, a million times.
+const _: () = assert!(size_of::<StreamScope>() <= 16);
 
 #[derive(Clone, Debug)]
 enum Kind {
     /// No header yet.
     Closed,
-    /// `jabber:client` by default, `stream` as the prefix of the stream, no language.
-    Standard,
+    /// `jabber:client` by default, `stream` as the prefix of the stream, perhaps a language.
+    Standard(Option<ShortLang>),
     Unusual(Box<Unusual>),
+}
+
+/// A language tag of a few octets, in place: `en`, `pt-BR`, `zh-Hant-TW`.
+#[derive(Clone, Copy, Debug)]
+struct ShortLang {
+    length: u8,
+    octets: [u8; SHORT_LANG_OCTETS_MAX],
+}
+
+/// What fits into two words beside what tells the kinds apart.
+const SHORT_LANG_OCTETS_MAX: usize = 13;
+
+impl ShortLang {
+    /// `None`: it is too long.
+    fn new(lang: &str) -> Option<Self> {
+        let mut octets = [0; SHORT_LANG_OCTETS_MAX];
+        octets
+            .get_mut(..lang.len())?
+            .copy_from_slice(lang.as_bytes());
+        Some(Self {
+            length: lang.len() as u8,
+            octets,
+        })
+    }
+
+    fn as_str(&self) -> &str {
+        let octets = self.octets.get(..usize::from(self.length));
+        let text = octets.map(std::str::from_utf8);
+        // It was made of a whole text.
+        text.and_then(Result::ok).unwrap_or_default()
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -34,21 +69,23 @@ impl StreamScope {
 
     /// After the usual header of a client.
     pub const fn standard() -> Self {
-        Self(Kind::Standard)
+        Self(Kind::Standard(None))
     }
 
     /// After `header`.
     #[must_use]
     pub fn open(&self, header: &Header<'_>) -> Self {
         let lang = header.lang();
-        let usual = lang.is_none()
-            && header.qname() == STANDARD_ROOT
+        let usual = header.qname() == STANDARD_ROOT
             && header.default_namespace() == ns::CLIENT
             && header
                 .namespaces()
                 .all(|binding| binding == ("stream", ns::STREAMS));
-        if usual {
-            return Self(Kind::Standard);
+        let short = lang.as_deref().map(ShortLang::new);
+        match (usual, short) {
+            (true, None) => return Self(Kind::Standard(None)),
+            (true, Some(Some(lang))) => return Self(Kind::Standard(Some(lang))),
+            _ => {}
         }
         Self(Kind::Unusual(Box::new(Unusual {
             root: header.qname().into(),
@@ -66,16 +103,17 @@ impl StreamScope {
         !matches!(self.0, Kind::Closed)
     }
 
-    /// Whether the header was the usual one.
+    /// Whether the header declared the usual namespaces.
     pub(super) const fn is_standard(&self) -> bool {
-        matches!(self.0, Kind::Standard)
+        matches!(self.0, Kind::Standard(_))
     }
 
     /// The language of what does not name its own.
     pub fn lang(&self) -> Option<&str> {
         match &self.0 {
+            Kind::Closed => None,
+            Kind::Standard(lang) => lang.as_ref().map(ShortLang::as_str),
             Kind::Unusual(unusual) => unusual.lang.as_deref(),
-            _ => None,
         }
     }
 
@@ -83,7 +121,7 @@ impl StreamScope {
     pub fn default_namespace(&self) -> &str {
         match &self.0 {
             Kind::Closed => "",
-            Kind::Standard => ns::CLIENT,
+            Kind::Standard(_) => ns::CLIENT,
             Kind::Unusual(unusual) => &unusual.default,
         }
     }
@@ -92,7 +130,7 @@ impl StreamScope {
     pub(super) fn root(&self) -> Option<&str> {
         match &self.0 {
             Kind::Closed => None,
-            Kind::Standard => Some(STANDARD_ROOT),
+            Kind::Standard(_) => Some(STANDARD_ROOT),
             Kind::Unusual(unusual) => Some(&unusual.root),
         }
     }
@@ -101,7 +139,7 @@ impl StreamScope {
     pub(super) fn namespace(&self, prefix: &[u8]) -> Option<&str> {
         match &self.0 {
             Kind::Closed => None,
-            Kind::Standard => (prefix == b"stream").then_some(ns::STREAMS),
+            Kind::Standard(_) => (prefix == b"stream").then_some(ns::STREAMS),
             Kind::Unusual(unusual) => unusual
                 .bindings
                 .iter()
@@ -117,9 +155,12 @@ const STANDARD_ROOT: &str = "stream:stream";
 mod tests {
     use super::*;
 
-    /// One is kept per stream, a million times.
+    /// Whatever its length, a language comes back; a usual one takes no memory.
     #[test]
-    fn a_scope_is_two_words_at_most() {
-        assert!(size_of::<StreamScope>() <= 16);
+    fn a_short_language_is_kept_in_place() {
+        for lang in ["", "en", "zh-Hant-TW", "x-thirteen-oc"] {
+            assert_eq!(ShortLang::new(lang).unwrap().as_str(), lang);
+        }
+        assert!(ShortLang::new("x-fourteen-oct").is_none());
     }
 }
