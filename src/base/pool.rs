@@ -9,9 +9,9 @@ pub struct Pool {
 /// Buffers kept; what comes back beyond is freed.
 const KEPT_MAX: usize = 1024;
 /// A larger buffer is freed rather than kept: one big stanza must not stay for ever.
-const KEPT_OCTETS_MAX: usize = 16 * 1024;
+pub const KEPT_OCTETS_MAX: usize = 16 * 1024;
 /// What a new buffer starts with: one chat message with its envelope.
-const FRESH_OCTETS: usize = 512;
+pub const FRESH_OCTETS: usize = 512;
 
 impl Pool {
     /// An empty buffer with some capacity.

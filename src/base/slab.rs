@@ -6,6 +6,7 @@
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::marker::PhantomData;
+use std::num::NonZeroU32;
 
 /// Entries in one page.
 pub const PAGE_SLOTS: usize = 4096;
@@ -13,23 +14,41 @@ pub const PAGE_SLOTS: usize = 4096;
 /// Names one entry of the slab whose tag is `T`: 4 octets of slot, 4 of generation.
 pub struct Key<T> {
     slot: u32,
-    generation: u32,
+    /// The generation and one, so that no key takes no more room than a key.
+    generation_plus_one: NonZeroU32,
     tag: PhantomData<fn() -> T>,
 }
+
+const _: () = assert!(size_of::<Option<Key<()>>>() == 8);
+
+/// No tenant has this generation.
+const NO_GENERATION: u32 = u32::MAX;
 
 impl<T> Key<T> {
     /// The key as one number, for tables that hold plain integers.
     pub const fn to_bits(self) -> u64 {
-        (self.generation as u64) << 32 | self.slot as u64
+        (self.generation() as u64) << 32 | self.slot as u64
     }
 
-    /// The inverse of [`Key::to_bits`].
+    /// The inverse of [`Key::to_bits`]. What no key was before names nothing.
     pub const fn from_bits(bits: u64) -> Self {
+        Self::new(bits as u32, (bits >> 32) as u32)
+    }
+
+    const fn new(slot: u32, generation: u32) -> Self {
+        let (slot, generation_plus_one) = match NonZeroU32::new(generation.wrapping_add(1)) {
+            Some(number) => (slot, number),
+            None => (u32::MAX, NonZeroU32::MAX),
+        };
         Self {
-            slot: bits as u32,
-            generation: (bits >> 32) as u32,
+            slot,
+            generation_plus_one,
             tag: PhantomData,
         }
+    }
+
+    const fn generation(self) -> u32 {
+        self.generation_plus_one.get() - 1
     }
 
     /// The slot alone: unique among living entries.
@@ -61,7 +80,7 @@ impl<T> Hash for Key<T> {
 }
 impl<T> fmt::Debug for Key<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}#{}", self.slot, self.generation)
+        write!(f, "{}#{}", self.slot, self.generation())
     }
 }
 
@@ -103,18 +122,14 @@ impl<T, V> Slab<T, V> {
         }
         self.len += 1;
         let slot = (page_index * PAGE_SLOTS + offset) as u32;
-        Key {
-            slot,
-            generation: page.generations[offset],
-            tag: PhantomData,
-        }
+        Key::new(slot, page.generations[offset])
     }
 
     /// The entry, unless the key is stale.
     pub fn get(&self, key: Key<T>) -> Option<&V> {
         let (page, offset) = key.place();
         let page = self.pages.get(page)?;
-        if page.generations[offset] != key.generation {
+        if page.generations[offset] != key.generation() {
             return None;
         }
         page.entries.get(offset)
@@ -124,7 +139,7 @@ impl<T, V> Slab<T, V> {
     pub fn get_mut(&mut self, key: Key<T>) -> Option<&mut V> {
         let (page, offset) = key.place();
         let page = self.pages.get_mut(page)?;
-        if page.generations[offset] != key.generation {
+        if page.generations[offset] != key.generation() {
             return None;
         }
         page.entries.get_mut(offset)
@@ -134,11 +149,12 @@ impl<T, V> Slab<T, V> {
     pub fn remove(&mut self, key: Key<T>) -> Option<V> {
         let (index, offset) = key.place();
         let page = self.pages.get_mut(index)?;
-        if page.generations[offset] != key.generation {
+        if page.generations[offset] != key.generation() {
             return None;
         }
         let value = page.entries.try_remove(offset)?;
-        page.generations[offset] = page.generations[offset].wrapping_add(1);
+        let next = page.generations[offset].wrapping_add(1);
+        page.generations[offset] = if next == NO_GENERATION { 0 } else { next };
         if page.entries.len() == PAGE_SLOTS - 1 {
             self.vacant.push(index as u32);
         }
@@ -162,14 +178,7 @@ impl<T, V> Slab<T, V> {
             page.entries.iter().map(move |(offset, value)| {
                 let slot = (index * PAGE_SLOTS + offset) as u32;
                 let generation = page.generations[offset];
-                (
-                    Key {
-                        slot,
-                        generation,
-                        tag: PhantomData,
-                    },
-                    value,
-                )
+                (Key::new(slot, generation), value)
             })
         })
     }
@@ -214,7 +223,7 @@ impl<T, V> Mirror<T, V> {
         while self.pages.len() <= page {
             self.pages.push((0..PAGE_SLOTS).map(|_| None).collect());
         }
-        let former = self.pages[page][offset].replace((key.generation, value));
+        let former = self.pages[page][offset].replace((key.generation(), value));
         if former.is_none() {
             self.len += 1;
         }
@@ -225,7 +234,7 @@ impl<T, V> Mirror<T, V> {
     pub fn get(&self, key: Key<T>) -> Option<&V> {
         let (page, offset) = key.place();
         match self.pages.get(page)?.get(offset)? {
-            Some((generation, value)) if *generation == key.generation => Some(value),
+            Some((generation, value)) if *generation == key.generation() => Some(value),
             _ => None,
         }
     }
@@ -234,7 +243,7 @@ impl<T, V> Mirror<T, V> {
     pub fn get_mut(&mut self, key: Key<T>) -> Option<&mut V> {
         let (page, offset) = key.place();
         match self.pages.get_mut(page)?.get_mut(offset)? {
-            Some((generation, value)) if *generation == key.generation => Some(value),
+            Some((generation, value)) if *generation == key.generation() => Some(value),
             _ => None,
         }
     }
@@ -263,14 +272,7 @@ impl<T, V> Mirror<T, V> {
             page.iter().enumerate().filter_map(move |(offset, entry)| {
                 let (generation, value) = entry.as_ref()?;
                 let slot = (index * PAGE_SLOTS + offset) as u32;
-                Some((
-                    Key {
-                        slot,
-                        generation: *generation,
-                        tag: PhantomData,
-                    },
-                    value,
-                ))
+                Some((Key::new(slot, *generation), value))
             })
         })
     }

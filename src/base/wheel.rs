@@ -12,52 +12,87 @@ const SLOTS: usize = 256;
 const LEVELS: usize = 3;
 
 /// Deadlines, each with a value that says what is due.
+///
+/// All of them lie in one arena: a slot is a ring through it. So a slot that ten thousand deadlines
+/// meet in has no room to spare afterwards, and setting allocates only when more deadlines wait
+/// than ever before.
 pub struct Wheel<T> {
     /// The tick that was expired last.
     tick: u64,
-    levels: [Box<[Vec<(u64, T)>]>; LEVELS],
+    /// The last entry of each slot's ring, whose next one is the first.
+    levels: [Box<[Index]>; LEVELS],
+    entries: Arena<T>,
     len: usize,
-    due: Vec<T>,
 }
+
+/// Where an entry lies in the arena.
+type Index = u32;
+/// No entry.
+const NONE: Index = Index::MAX;
+
+struct Entry<T> {
+    /// The tick of the deadline, modulo 2^32: no entry is a horizon away.
+    tick: u32,
+    /// The next of the same slot, or of the vacant ones.
+    next: Index,
+    value: T,
+}
+
+/// Entries in pages, so that growing copies nothing.
+struct Arena<T> {
+    pages: Vec<Vec<Entry<T>>>,
+    /// The first vacant entry.
+    vacant: Index,
+}
+
+/// Entries in one page.
+const PAGE_ENTRIES: usize = 1024;
 
 impl<T: Copy> Wheel<T> {
     /// An empty wheel that begins at `now`.
     pub fn new(now: Moment) -> Self {
-        let level = || (0..SLOTS).map(|_| Vec::new()).collect();
+        let level = || vec![NONE; SLOTS].into_boxed_slice();
         Self {
             tick: now.0 / TICK_MS,
             levels: [level(), level(), level()],
+            entries: Arena {
+                pages: Vec::new(),
+                vacant: NONE,
+            },
             len: 0,
-            due: Vec::new(),
         }
     }
 
     /// Yields `value` from [`Wheel::expire`] once `at` has passed; never before it.
     pub fn set(&mut self, at: Moment, value: T) {
         let tick = at.0.div_ceil(TICK_MS).max(self.tick + 1);
-        self.place(tick, value);
+        let (level, slot, tick) = self.place(tick);
+        let index = self.entries.insert(Entry {
+            tick: tick as u32,
+            next: NONE,
+            value,
+        });
+        self.append(level, slot, index);
         self.len += 1;
     }
 
     /// Appends what is due at `now` to `out`, in order of tick.
     pub fn expire(&mut self, now: Moment, out: &mut Vec<T>) {
         let target = now.0 / TICK_MS;
-        if self.len == 0 {
-            self.tick = self.tick.max(target);
-            return;
-        }
         while self.tick < target && self.len > 0 {
             self.tick += 1;
             self.descend();
-            let slot = &mut self.levels[0][self.tick as usize % SLOTS];
-            self.len -= slot.len();
-            self.due.extend(slot.drain(..).map(|(_, value)| value));
-            if slot.capacity() > 64 {
-                *slot = Vec::new();
+            let mut next = self.take_ring(0, self.tick as usize % SLOTS);
+            while next != NONE {
+                let entry = self.entries.get(next);
+                let (index, value) = (next, entry.value);
+                next = entry.next;
+                self.entries.remove(index);
+                self.len -= 1;
+                out.push(value);
             }
         }
         self.tick = self.tick.max(target);
-        out.append(&mut self.due);
     }
 
     /// An instant at which [`Wheel::expire`] may have work; not later than the next deadline.
@@ -68,8 +103,7 @@ impl<T: Copy> Wheel<T> {
         let ahead = (1..SLOTS as u64)
             .find(|step| {
                 let tick = self.tick + step;
-                tick.is_multiple_of(SLOTS as u64)
-                    || !self.levels[0][tick as usize % SLOTS].is_empty()
+                tick.is_multiple_of(SLOTS as u64) || self.levels[0][tick as usize % SLOTS] != NONE
             })
             .unwrap_or(SLOTS as u64);
         Some(Moment((self.tick + ahead) * TICK_MS))
@@ -85,7 +119,8 @@ impl<T: Copy> Wheel<T> {
         self.len == 0
     }
 
-    fn place(&mut self, tick: u64, value: T) {
+    /// Level and slot of a tick, and the tick itself, which the horizon bounds.
+    fn place(&self, tick: u64) -> (usize, usize, u64) {
         let distance = tick - self.tick;
         let horizon = (SLOTS * SLOTS * SLOTS) as u64 - 1;
         let (level, tick) = match distance {
@@ -93,8 +128,25 @@ impl<T: Copy> Wheel<T> {
             256..65_536 => (1, tick),
             _ => (2, tick.min(self.tick + horizon)),
         };
-        let slot = (tick >> (8 * level)) as usize % SLOTS;
-        self.levels[level][slot].push((tick, value));
+        (level, (tick >> (8 * level)) as usize % SLOTS, tick)
+    }
+
+    /// Puts an entry at the end of a slot's ring.
+    fn append(&mut self, level: usize, slot: usize, index: Index) {
+        let last = std::mem::replace(&mut self.levels[level][slot], index);
+        let first = match last {
+            NONE => index,
+            last => std::mem::replace(&mut self.entries.get_mut(last).next, index),
+        };
+        self.entries.get_mut(index).next = first;
+    }
+
+    /// Empties a slot: the first of its entries, whose last one leads nowhere.
+    fn take_ring(&mut self, level: usize, slot: usize) -> Index {
+        match std::mem::replace(&mut self.levels[level][slot], NONE) {
+            NONE => NONE,
+            last => std::mem::replace(&mut self.entries.get_mut(last).next, NONE),
+        }
     }
 
     /// Moves entries of higher levels down when a lower level has gone round.
@@ -103,12 +155,50 @@ impl<T: Copy> Wheel<T> {
             if !self.tick.is_multiple_of(1 << (8 * level)) {
                 return;
             }
-            let slot = (self.tick >> (8 * level)) as usize % SLOTS;
-            let entries = std::mem::take(&mut self.levels[level][slot]);
-            for (tick, value) in entries {
-                self.place(tick.max(self.tick), value);
+            let mut next = self.take_ring(level, (self.tick >> (8 * level)) as usize % SLOTS);
+            while next != NONE {
+                let (index, entry) = (next, self.entries.get(next));
+                next = entry.next;
+                // Not in the past: it would have been moved down before.
+                let ahead = entry.tick.wrapping_sub(self.tick as u32);
+                let (level, slot, _) = self.place(self.tick + u64::from(ahead));
+                self.append(level, slot, index);
             }
         }
+    }
+}
+
+impl<T> Arena<T> {
+    fn insert(&mut self, entry: Entry<T>) -> Index {
+        if self.vacant != NONE {
+            let index = self.vacant;
+            self.vacant = std::mem::replace(self.get_mut(index), entry).next;
+            return index;
+        }
+        if self
+            .pages
+            .last()
+            .is_none_or(|page| page.len() == PAGE_ENTRIES)
+        {
+            self.pages.push(Vec::with_capacity(PAGE_ENTRIES));
+        }
+        let before = (self.pages.len() - 1) * PAGE_ENTRIES;
+        let page = &mut self.pages[before / PAGE_ENTRIES];
+        page.push(entry);
+        (before + page.len() - 1) as Index
+    }
+
+    fn remove(&mut self, index: Index) {
+        let vacant = std::mem::replace(&mut self.vacant, index);
+        self.get_mut(index).next = vacant;
+    }
+
+    fn get(&self, index: Index) -> &Entry<T> {
+        &self.pages[index as usize / PAGE_ENTRIES][index as usize % PAGE_ENTRIES]
+    }
+
+    fn get_mut(&mut self, index: Index) -> &mut Entry<T> {
+        &mut self.pages[index as usize / PAGE_ENTRIES][index as usize % PAGE_ENTRIES]
     }
 }
 

@@ -195,7 +195,7 @@ fn iq_to_resource(ctx: &mut Ctx<'_>, key: AccountKey, stanza: &Stanza<'_>, resou
 /// The connected resource of this name.
 fn session_of(ctx: &Ctx<'_>, key: AccountKey, resource: &str) -> Option<SessionKey> {
     let account = ctx.accounts.get(key)?;
-    let named = |key: &&SessionKey| ctx.session(**key).is_some_and(|s| *s.resource == *resource);
+    let named = |key: &&SessionKey| ctx.session(**key).is_some_and(|s| s.resource() == resource);
     account.sessions.iter().find(named).copied()
 }
 

@@ -48,7 +48,7 @@ pub fn bind(
 }
 
 fn find_resource(ctx: &Ctx<'_>, account: AccountKey, resource: &str) -> Option<SessionKey> {
-    let named = |key: &SessionKey| ctx.session(*key).is_some_and(|s| *s.resource == *resource);
+    let named = |key: &SessionKey| ctx.session(*key).is_some_and(|s| s.resource() == resource);
     ctx.sessions_of(account).into_iter().find(named)
 }
 
@@ -101,6 +101,7 @@ fn pass_drain_on(ctx: &mut Ctx<'_>, account: AccountKey, key: SessionKey) {
     };
     if entry
         .draining
+        .as_deref()
         .is_none_or(|draining| draining.session != key)
     {
         return;
@@ -154,6 +155,7 @@ pub fn end(ctx: &mut Ctx<'_>, key: SessionKey, farewell: Farewell) {
         name = entry.jid.clone();
         if entry
             .draining
+            .as_deref()
             .is_some_and(|draining| draining.session == key)
         {
             entry.draining = None;
@@ -270,8 +272,11 @@ pub fn addresses(element: &[u8]) -> (String, String, Vec<u8>) {
 
 /// The type of an iq that we wrote ourselves.
 fn class_of(element: &[u8]) -> Option<Type> {
-    let class = read_root(element, |root| root.attr("type").map(|t| t.into_owned()));
-    Type::of(Kind::Iq, class.flatten().as_deref())
+    let read = |root: Element<'_>| {
+        let class = root.attr("type");
+        Type::of(Kind::Iq, class.as_deref().map(str::as_bytes))
+    };
+    read_root(element, read).flatten()
 }
 
 fn read_root<T>(element: &[u8], read: impl FnOnce(Element<'_>) -> T) -> Option<T> {

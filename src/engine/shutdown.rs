@@ -156,7 +156,7 @@ pub fn revived(ctx: &mut Ctx<'_>, revival: &Revival, head: Box<Head>) {
     };
     let taken = ctx.sessions_of(account).into_iter().any(|key| {
         ctx.session(key)
-            .is_some_and(|other| other.resource == session.resource)
+            .is_some_and(|other| other.resource() == session.resource())
     });
     let key = ctx.core.sessions.insert(session);
     count_copies(ctx, account, key);

@@ -97,7 +97,7 @@ fn takers(ctx: &Ctx<'_>, account: AccountKey, stanza: &Stanza<'_>) -> SmallVec<[
     let (_, resource) = jid::split_resource(stanza.to);
     let addressed = |key: &SessionKey| {
         ctx.session(*key)
-            .is_some_and(|session| Some(&*session.resource) == resource)
+            .is_some_and(|session| Some(session.resource()) == resource)
     };
     if let Some(key) = sessions.iter().copied().find(addressed) {
         return SmallVec::from_slice(&[key]);
@@ -105,7 +105,7 @@ fn takers(ctx: &Ctx<'_>, account: AccountKey, stanza: &Stanza<'_>) -> SmallVec<[
     let draining = ctx
         .accounts
         .get(account)
-        .and_then(|account| account.draining);
+        .and_then(|account| account.draining.as_deref());
     if let Some(draining) = draining.filter(|_| stanza.traits.has(Traits::STORABLE)) {
         return SmallVec::from_slice(&[draining.session]);
     }

@@ -34,12 +34,14 @@ pub struct Account {
     /// Messages in the offline store.
     pub offline: u32,
     /// The session that is being given the offline messages.
-    pub draining: Option<Draining>,
+    pub draining: Option<Box<Draining>>,
     /// Whether a deadline for its eviction is set.
     pub timed: bool,
     /// When it was last used; idle accounts without sessions are evicted.
     pub used: Moment,
 }
+
+const _: () = assert!(size_of::<Account>() <= 96);
 
 /// Where an account stands.
 pub enum State {

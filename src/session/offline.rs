@@ -146,6 +146,7 @@ impl Ctx<'_> {
         };
         if account
             .draining
+            .as_deref()
             .is_some_and(|draining| draining.session == session)
         {
             return self.next_offline_page(key);
@@ -153,12 +154,12 @@ impl Ctx<'_> {
         if account.offline == 0 || account.draining.is_some() {
             return;
         }
-        account.draining = Some(Draining {
+        account.draining = Some(Box::new(Draining {
             session,
             after: 0,
             asked: false,
             grown_from: None,
-        });
+        }));
         self.next_offline_page(key);
     }
 

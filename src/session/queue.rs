@@ -4,15 +4,15 @@
 //! Every octet has an absolute offset. `sent` divides what the kernel (or the TLS layer) took from
 //! what is still due. A stanza whose fate matters has a [`Mark`]: it is *counted* when the client
 //! acknowledges stanzas, else it is settled as soon as its octets were taken. Octets stay as long
-//! as a mark needs them; then the buffer goes back to the pool, so an idle session holds none.
+//! as a mark needs them; then the whole body goes back to the pool, so an idle session holds none.
 
 use std::collections::VecDeque;
 
-use crate::base::pool::Pool;
+use crate::base::pool;
 use crate::store::MessageId;
 use crate::xmpp::stanza::{Stanza, Traits};
 
-/// A stanza in the queue: 32 octets.
+/// A stanza in the queue: 24 octets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mark {
     start: u64,
@@ -30,41 +30,66 @@ impl Mark {
     }
 }
 
-/// The octets of one session, in order.
+/// The octets of one session, in order: two words while there are none.
 #[derive(Debug, Default)]
 pub struct Queue {
+    /// Borrowed from the pool as long as the socket or the client lacks something.
+    body: Option<Box<Body>>,
+    /// Whether the peer counts stanzas (XEP-0198).
+    counting: bool,
+}
+
+/// There is one per session, and nearly all of them are empty.
+const _: () = assert!(size_of::<Queue>() <= 16);
+
+/// What a queue holds while it holds something. Offsets count from when it was borrowed.
+#[derive(Debug, Default)]
+pub struct Body {
     octets: Vec<u8>,
     /// The absolute offset of `octets[0]`.
     base: u64,
     /// The absolute offset of what is due.
     sent: u64,
     marks: VecDeque<Mark>,
-    /// Whether the peer counts stanzas (XEP-0198).
-    counting: bool,
 }
 
+/// Buffers of a shard: bodies of queues, and octets alone.
+#[derive(Default)]
+pub struct Pool {
+    octets: pool::Pool,
+    #[expect(
+        clippy::vec_box,
+        reason = "a queue borrows the box: nothing is moved but a pointer"
+    )]
+    bodies: Vec<Box<Body>>,
+}
+
+/// Bodies kept; what comes back beyond is freed.
+const KEPT_MAX: usize = 1024;
+/// Marks of which a body keeps the room.
+const KEPT_MARKS_MAX: usize = 64;
 /// Consumed octets at the front above which the rest moves down.
 const SLACK_OCTETS: usize = 8 * 1024;
 
 impl Queue {
     /// Lets `write` append octets that nobody counts: headers, nonzas, negotiation.
     pub fn append(&mut self, pool: &mut Pool, write: impl FnOnce(&mut Vec<u8>)) {
-        self.borrow(pool);
-        write(&mut self.octets);
+        write(&mut self.borrow(pool).octets);
     }
 
     /// Appends a stanza, addressed as `to`.
     pub fn push(&mut self, pool: &mut Pool, stanza: &Stanza<'_>, to: &str) {
-        self.borrow(pool);
-        let start = self.end();
-        stanza.write(to, &mut self.octets);
-        let octets = (self.end() - start) as u32;
+        let counted = self.counting;
+        let body = self.borrow(pool);
+        let start = body.end();
+        stanza.write(to, &mut body.octets);
+        let octets = (body.end() - start) as u32;
         let Stanza { traits, id, .. } = *stanza;
-        if self.counting || traits.has(Traits::STORABLE) || traits.has(Traits::JOURNALED) {
-            self.marks.push_back(Mark {
+        if counted || traits.has(Traits::STORABLE) || traits.has(Traits::JOURNALED) {
+            body.marks.push_back(Mark {
                 start,
                 octets,
-                counted: self.counting,
+                counted,
                 traits,
                 id,
             });
@@ -73,22 +98,26 @@ impl Queue {
 
     /// What is due to be written.
     pub fn output(&self) -> &[u8] {
-        &self.octets[(self.sent - self.base) as usize..]
+        self.body
+            .as_deref()
+            .map_or(&[], |body| &body.octets[(body.sent - body.base) as usize..])
     }
 
     /// Octets that are due.
     pub fn unsent_octets(&self) -> usize {
-        (self.end() - self.sent) as usize
+        self.body
+            .as_deref()
+            .map_or(0, |body| (body.end() - body.sent) as usize)
     }
 
     /// Octets that are held, sent or not.
     pub fn held_octets(&self) -> usize {
-        self.octets.len()
+        self.body.as_deref().map_or(0, |body| body.octets.len())
     }
 
     /// Stanzas that wait for the client's word.
     pub fn unacknowledged(&self) -> usize {
-        self.marks.len()
+        self.body.as_deref().map_or(0, |body| body.marks.len())
     }
 
     /// From now on stanzas are kept until the client acknowledges them.
@@ -98,13 +127,16 @@ impl Queue {
 
     /// The kernel took `octets`; `settled` gets every stanza that needed no more than that.
     pub fn wrote(&mut self, pool: &mut Pool, octets: usize, mut settled: impl FnMut(Mark)) {
-        self.sent = (self.sent + octets as u64).min(self.end());
-        while let Some(mark) = self.marks.front() {
-            if mark.counted || mark.end() > self.sent {
+        let Some(body) = self.body.as_deref_mut() else {
+            return;
+        };
+        body.sent = (body.sent + octets as u64).min(body.end());
+        while let Some(mark) = body.marks.front() {
+            if mark.counted || mark.end() > body.sent {
                 break;
             }
             settled(*mark);
-            self.marks.pop_front();
+            body.marks.pop_front();
         }
         self.release(pool);
     }
@@ -113,7 +145,10 @@ impl Queue {
     ///
     /// The caller has checked the number against [`Queue::unacknowledged`].
     pub fn acknowledged(&mut self, pool: &mut Pool, stanzas: usize, mut settled: impl FnMut(Mark)) {
-        for mark in self.marks.drain(..stanzas.min(self.marks.len())) {
+        let Some(body) = self.body.as_deref_mut() else {
+            return;
+        };
+        for mark in body.marks.drain(..stanzas.min(body.marks.len())) {
             settled(mark);
         }
         self.release(pool);
@@ -121,9 +156,11 @@ impl Queue {
 
     /// The stanzas whose fate is open, with their octets, in order.
     pub fn open(&self) -> impl Iterator<Item = (Mark, &[u8])> {
-        self.marks.iter().map(|mark| {
-            let start = (mark.start - self.base) as usize;
-            (*mark, &self.octets[start..start + mark.octets as usize])
+        self.body.as_deref().into_iter().flat_map(|body| {
+            body.marks.iter().map(|mark| {
+                let start = (mark.start - body.base) as usize;
+                (*mark, &body.octets[start..start + mark.octets as usize])
+            })
         })
     }
 
@@ -131,26 +168,29 @@ impl Queue {
     pub fn replay(&mut self, pool: &mut Pool, greeting: &[u8]) {
         let mut octets = pool.take();
         octets.extend_from_slice(greeting);
-        let base = self.end();
-        for mark in &mut self.marks {
-            let from = (mark.start - self.base) as usize;
+        let counted = self.counting;
+        let body = self.borrow(pool);
+        let base = body.end();
+        for mark in &mut body.marks {
+            let from = (mark.start - body.base) as usize;
             mark.start = base + octets.len() as u64;
-            mark.counted = self.counting;
-            octets.extend_from_slice(&self.octets[from..from + mark.octets as usize]);
+            mark.counted = counted;
+            octets.extend_from_slice(&body.octets[from..from + mark.octets as usize]);
         }
-        pool.give(std::mem::replace(&mut self.octets, octets));
-        self.base = base;
-        self.sent = base;
+        body.base = base;
+        body.sent = base;
+        let former = std::mem::replace(&mut body.octets, octets);
+        pool.give(former);
     }
 
     /// Takes up a stanza that a former process had sent and nobody acknowledged.
     pub fn restore(&mut self, pool: &mut Pool, traits: Traits, id: MessageId, octets: &[u8]) {
-        self.borrow(pool);
-        let start = self.end();
-        self.octets.extend_from_slice(octets);
-        self.sent = self.end();
+        let body = self.borrow(pool);
+        let start = body.end();
+        body.octets.extend_from_slice(octets);
+        body.sent = body.end();
         let octets = octets.len() as u32;
-        self.marks.push_back(Mark {
+        body.marks.push_back(Mark {
             start,
             octets,
             counted: true,
@@ -161,53 +201,89 @@ impl Queue {
 
     /// Gives the buffer back for good.
     pub fn discard(&mut self, pool: &mut Pool) {
-        pool.give(std::mem::take(&mut self.octets));
-        self.marks = VecDeque::new();
+        if let Some(body) = self.body.take() {
+            pool.give_body(body);
+        }
     }
 
     /// Asserts the order of offsets.
     pub fn check(&self) {
+        let Some(body) = self.body.as_deref() else {
+            return;
+        };
         assert!(
-            self.base <= self.sent && self.sent <= self.end(),
+            body.base <= body.sent && body.sent <= body.end(),
             "sent lies inside the octets"
         );
-        let mut last = self.base;
-        for mark in &self.marks {
+        let mut last = body.base;
+        for mark in &body.marks {
             assert!(
-                mark.start >= last && mark.end() <= self.end(),
+                mark.start >= last && mark.end() <= body.end(),
                 "marks are in order"
             );
             last = mark.end();
         }
     }
 
-    fn end(&self) -> u64 {
-        self.base + self.octets.len() as u64
-    }
-
-    fn borrow(&mut self, pool: &mut Pool) {
-        if self.octets.capacity() == 0 {
-            self.octets = pool.take();
-        }
+    fn borrow(&mut self, pool: &mut Pool) -> &mut Body {
+        self.body.get_or_insert_with(|| pool.take_body())
     }
 
     /// Drops what neither the socket nor a mark needs.
     fn release(&mut self, pool: &mut Pool) {
-        let needed = self
+        let Some(body) = self.body.as_deref_mut() else {
+            return;
+        };
+        let needed = body
             .marks
             .front()
-            .map_or(self.sent, |mark| mark.start.min(self.sent));
-        let free = (needed - self.base) as usize;
-        if free == self.octets.len() {
-            self.base = needed;
-            pool.give(std::mem::take(&mut self.octets));
-            if self.marks.is_empty() && self.marks.capacity() > 64 {
-                self.marks = VecDeque::new();
-            }
-        } else if free > SLACK_OCTETS && free * 2 > self.octets.len() {
-            self.octets.drain(..free);
-            self.base = needed;
+            .map_or(body.sent, |mark| mark.start.min(body.sent));
+        let free = (needed - body.base) as usize;
+        if free == body.octets.len() {
+            self.discard(pool);
+        } else if free > SLACK_OCTETS && free * 2 > body.octets.len() {
+            body.octets.drain(..free);
+            body.base = needed;
         }
+    }
+}
+
+impl Body {
+    fn end(&self) -> u64 {
+        self.base + self.octets.len() as u64
+    }
+}
+
+impl Pool {
+    /// An empty buffer with some capacity.
+    pub fn take(&mut self) -> Vec<u8> {
+        self.octets.take()
+    }
+
+    /// Takes a buffer back; its content is forgotten.
+    pub fn give(&mut self, buffer: Vec<u8>) {
+        self.octets.give(buffer);
+    }
+
+    fn take_body(&mut self) -> Box<Body> {
+        self.bodies.pop().unwrap_or_else(|| {
+            Box::new(Body {
+                octets: Vec::with_capacity(pool::FRESH_OCTETS),
+                ..Body::default()
+            })
+        })
+    }
+
+    fn give_body(&mut self, mut body: Box<Body>) {
+        let large = body.octets.capacity() > pool::KEPT_OCTETS_MAX
+            || body.marks.capacity() > KEPT_MARKS_MAX;
+        if large || self.bodies.len() >= KEPT_MAX {
+            return;
+        }
+        body.octets.clear();
+        body.marks.clear();
+        (body.base, body.sent) = (0, 0);
+        self.bodies.push(body);
     }
 }
 

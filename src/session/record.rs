@@ -5,9 +5,9 @@
 //! octets, big-endian) before them.
 
 use super::account::AccountKey;
+use super::queue::Pool;
 use super::roster::Reader;
 use super::session::{Flags, Management, Session};
-use crate::base::pool::Pool;
 use crate::store::{MessageId, StreamId};
 use crate::xmpp::stanza::Traits;
 
@@ -17,7 +17,7 @@ const FORMAT: u8 = 1;
 pub fn encode(session: &Session) -> Option<(StreamId, Vec<u8>)> {
     let management = session.management.as_deref()?;
     let mut record = vec![FORMAT];
-    put(&mut record, session.resource.as_bytes());
+    put(&mut record, session.resource().as_bytes());
     record.extend_from_slice(&session.flags.to_bits().to_be_bytes());
     record.push(session.priority as u8);
     put(&mut record, session.presence.as_deref().unwrap_or_default());

@@ -76,10 +76,10 @@ pub struct Session {
     pub account: AccountKey,
     /// The link that carries its stream; none while it waits to be resumed.
     pub link: Option<LinkKey>,
-    /// The resourcepart, in normal form.
-    pub resource: Box<str>,
-    /// The full JID, for the stamp on everything it sends.
+    /// The full JID in normal form, for the stamp on everything it sends.
     pub jid: Box<str>,
+    /// Octets of `jid` before the resourcepart, the slash included: at most 2,048 (RFC 7622).
+    resource_at: u16,
     pub flags: Flags,
     /// Of its last available presence.
     pub priority: i8,
@@ -95,6 +95,8 @@ pub struct Session {
     /// What waits until somebody looks at the client (XEP-0352).
     pub held: Option<Box<Held>>,
 }
+
+const _: () = assert!(size_of::<Session>() <= 96);
 
 /// What XEP-0352 holds back while nobody looks: the last of each kind from each sender.
 #[derive(Default)]
@@ -178,8 +180,8 @@ impl Session {
         Self {
             account,
             link: None,
-            resource: resource.into(),
-            jid: format!("{bare}/{resource}").into(),
+            jid: [bare, "/", resource].concat().into(),
+            resource_at: bare.len() as u16 + 1,
             flags: Flags::default(),
             priority: 0,
             presence: None,
@@ -189,6 +191,11 @@ impl Session {
             directed: None,
             held: None,
         }
+    }
+
+    /// The resourcepart.
+    pub fn resource(&self) -> &str {
+        &self.jid[usize::from(self.resource_at)..]
     }
 
     /// Whether it sent initial presence.

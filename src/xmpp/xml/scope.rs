@@ -1,43 +1,41 @@
 //! What the stream header declared for everything that follows it.
 
-use super::decode::as_str;
 use super::view::Header;
 use crate::xmpp::ns;
 
 /// What a stream's header declared: the context of each element on it.
 ///
-/// Nearly all clients declare the same, which costs nothing here; what differs is kept aside.
+/// Nearly all clients declare the same namespaces and one short language, which costs nothing
+/// beside these two words; what differs is kept aside.
 #[derive(Clone, Debug)]
 pub struct StreamScope(Kind);
+
+/// One is kept per stream, a million times.
+const _: () = assert!(size_of::<StreamScope>() <= 16);
 
 #[derive(Clone, Debug)]
 enum Kind {
     /// No header yet.
     Closed,
-    /// `jabber:client` by default, `stream` as the prefix of the stream, a short language or none.
-    Standard(Tag),
+    /// `jabber:client` by default, `stream` as the prefix of the stream, perhaps a language.
+    Standard(Option<ShortLang>),
     Unusual(Box<Unusual>),
 }
 
-/// A language tag that is kept in place (empty: none): nearly all headers have one, none is long.
+/// A language tag of a few octets, in place: `en`, `pt-BR`, `zh-Hant-TW`.
 #[derive(Clone, Copy, Debug)]
-struct Tag {
+struct ShortLang {
     length: u8,
-    octets: [u8; TAG_OCTETS_MAX],
+    octets: [u8; SHORT_LANG_OCTETS_MAX],
 }
 
-/// What fits beside the two octets that say which kind and how long.
-const TAG_OCTETS_MAX: usize = 14;
+/// What fits into two words beside what tells the kinds apart.
+const SHORT_LANG_OCTETS_MAX: usize = 13;
 
-impl Tag {
-    const NONE: Self = Self {
-        length: 0,
-        octets: [0; TAG_OCTETS_MAX],
-    };
-
+impl ShortLang {
     /// `None`: it is too long.
     fn new(lang: &str) -> Option<Self> {
-        let mut octets = [0; TAG_OCTETS_MAX];
+        let mut octets = [0; SHORT_LANG_OCTETS_MAX];
         octets
             .get_mut(..lang.len())?
             .copy_from_slice(lang.as_bytes());
@@ -47,8 +45,11 @@ impl Tag {
         })
     }
 
-    fn text(&self) -> &str {
-        as_str(self.octets.get(..self.length.into()).unwrap_or_default())
+    fn as_str(&self) -> &str {
+        let octets = self.octets.get(..usize::from(self.length));
+        let text = octets.map(std::str::from_utf8);
+        // It was made of a whole text.
+        text.and_then(Result::ok).unwrap_or_default()
     }
 }
 
@@ -68,7 +69,7 @@ impl StreamScope {
 
     /// After the usual header of a client.
     pub const fn standard() -> Self {
-        Self(Kind::Standard(Tag::NONE))
+        Self(Kind::Standard(None))
     }
 
     /// After `header`.
@@ -80,8 +81,11 @@ impl StreamScope {
             && header
                 .namespaces()
                 .all(|binding| binding == ("stream", ns::STREAMS));
-        if usual && let Some(tag) = Tag::new(lang.as_deref().unwrap_or_default()) {
-            return Self(Kind::Standard(tag));
+        let short = lang.as_deref().map(ShortLang::new);
+        match (usual, short) {
+            (true, None) => return Self(Kind::Standard(None)),
+            (true, Some(Some(lang))) => return Self(Kind::Standard(Some(lang))),
+            _ => {}
         }
         Self(Kind::Unusual(Box::new(Unusual {
             root: header.qname().into(),
@@ -99,7 +103,7 @@ impl StreamScope {
         !matches!(self.0, Kind::Closed)
     }
 
-    /// Whether the header was the usual one.
+    /// Whether the header declared the usual namespaces.
     pub(super) const fn is_standard(&self) -> bool {
         matches!(self.0, Kind::Standard(_))
     }
@@ -107,9 +111,9 @@ impl StreamScope {
     /// The language of what does not name its own.
     pub fn lang(&self) -> Option<&str> {
         match &self.0 {
-            Kind::Standard(tag) if tag.length > 0 => Some(tag.text()),
+            Kind::Closed => None,
+            Kind::Standard(lang) => lang.as_ref().map(ShortLang::as_str),
             Kind::Unusual(unusual) => unusual.lang.as_deref(),
-            Kind::Standard(_) | Kind::Closed => None,
         }
     }
 
@@ -151,9 +155,12 @@ const STANDARD_ROOT: &str = "stream:stream";
 mod tests {
     use super::*;
 
-    /// One is kept per stream, a million times.
+    /// Whatever its length, a language comes back; a usual one takes no memory.
     #[test]
-    fn a_scope_is_two_words_at_most() {
-        assert!(size_of::<StreamScope>() <= 16);
+    fn a_short_language_is_kept_in_place() {
+        for lang in ["", "en", "zh-Hant-TW", "x-thirteen-oc"] {
+            assert_eq!(ShortLang::new(lang).unwrap().as_str(), lang);
+        }
+        assert!(ShortLang::new("x-fourteen-oct").is_none());
     }
 }
