@@ -7,11 +7,9 @@ use std::process::ExitCode;
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
-/// Pages that a burst left behind go back to the system after ten seconds. One thread of the
-/// allocator sees to that, and sleeps while there are none: the threads of the index work rarely
-/// and much, and would keep what one merge took until the next one (ADR 3).
-const MALLOC_CONF: &[u8] = b"background_thread:true,max_background_threads:1,\
-    dirty_decay_ms:10000,muzzy_decay_ms:0\0";
+/// Pages that a burst left behind go back to the system after ten seconds, by whichever thread
+/// allocates next: reactors stay without company on their cores.
+const MALLOC_CONF: &[u8] = b"background_thread:false,dirty_decay_ms:10000,muzzy_decay_ms:0\0";
 
 /// A pointer that is read once, by the allocator, before `main`.
 #[repr(transparent)]
