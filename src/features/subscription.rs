@@ -259,7 +259,8 @@ fn received(ctx: &mut Ctx<'_>, key: AccountKey, stanza: &Stanza<'_>) {
         .as_deref()
         .map_or(0, |roster| roster.items.len());
     if next.request && !state.request && items >= 2 * ctx.policy.limits.roster_items_max {
-        return ctx.bounce(stanza, Condition::ResourceConstraint);
+        // In silence, like an account that does not exist: the request comes again.
+        return;
     }
     if next == state {
         if let Way::Answer(class) = way {

@@ -63,7 +63,7 @@ const FULL_RETRY: Duration = Duration::from_millis(250);
 const LAZY_DELAY: Duration = Duration::from_millis(200);
 /// Requests that are kept for reuse, and the largest arena worth keeping.
 const POOLED_OPS: usize = 64;
-const POOLED_OCTETS: usize = 1 << 20;
+const POOLED_OCTETS: usize = 64 << 10;
 /// Threads that hash passwords.
 const HASHERS: usize = 2;
 

@@ -72,9 +72,16 @@ impl Gather {
         self.pieces.is_empty()
     }
 
+    /// Empties it; room for a burst does not stay.
     pub fn clear(&mut self) {
         self.bodies.clear();
         self.pieces.clear();
+        if self.bodies.capacity() > ROOM_OCTETS_MAX {
+            self.bodies.shrink_to(0);
+        }
+        if self.pieces.capacity() * size_of::<Piece>() > ROOM_OCTETS_MAX {
+            self.pieces.shrink_to(0);
+        }
         self.dead_octets = 0;
         self.dead = 0;
     }
@@ -135,5 +142,26 @@ impl Piece {
     }
 }
 
+/// Room that is kept for the next records: many times what comes between two syncs of a busy
+/// server.
+pub(super) const ROOM_OCTETS_MAX: usize = 1 << 20;
 /// The largest overhead of one record.
 pub(super) const OVERHEAD_OCTETS: usize = HEADER_OCTETS + 4;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn room_for_a_burst_does_not_stay() {
+        let mut gather = Gather::default();
+        for octets in [100, 2 * ROOM_OCTETS_MAX] {
+            gather.push(RecordKind::Settle, 0, |out| out.resize(octets, 0));
+        }
+        gather.clear();
+        assert!(gather.bodies.capacity() <= ROOM_OCTETS_MAX);
+        gather.push(RecordKind::Settle, 0, |out| out.resize(100, 0));
+        gather.clear();
+        assert!(gather.bodies.capacity() > 0, "the usual room stays");
+    }
+}

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::gather::{Gather, OVERHEAD_OCTETS, Piece, PieceState};
+use super::gather::{Gather, OVERHEAD_OCTETS, Piece, PieceState, ROOM_OCTETS_MAX};
 use super::record::{self, Place, RecordKind, record_octets, write_place, write_record};
 use super::segment::Segment;
 use super::{At, Journal, Kept, State};
@@ -32,7 +32,9 @@ impl Journal {
                 .file
                 .write_at(&[0; record::HEADER_OCTETS], u64::from(active.offset));
         }
-        self.out = out;
+        if out.capacity() <= ROOM_OCTETS_MAX {
+            self.out = out;
+        }
         result
     }
 
