@@ -16,7 +16,7 @@ use super::index::{Edit, Edits, Index, IndexError, Persist};
 use super::journal::{self, Journal, NewMessage, Settings, State};
 use super::open::DirLock;
 use super::{
-    Backend, Change, MessageId, Op, Ops, Recovered, Refusal, Replies, Reply, Require, Synced,
+    Backend, Change, MessageId, Op, Ops, Recovered, Refusal, Replies, Reply, Require, Rest, Synced,
     Syncer, Ticket, Wake,
 };
 
@@ -217,6 +217,11 @@ impl Backend for DiskBackend {
             journal: self.journal.clone(),
             persist: self.index.persister(),
         }))
+    }
+
+    fn rest(&mut self) -> Rest {
+        lock(&self.journal).rest();
+        self.index.rest()
     }
 
     fn close(&mut self) {
