@@ -406,3 +406,34 @@ fn failed(error: fjall::Error) -> IndexError {
         _ => IndexError::Failed(error.to_string()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a rest writes out is found as before, and a rest with little to write does nothing.
+    #[test]
+    fn a_rest_writes_out_fresh_rows_and_lets_go_of_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut index = FjallIndex::open(dir.path(), Sizes::default()).unwrap();
+        let put = |index: &mut FjallIndex, number: usize| {
+            let owner = format!("user{number}@localhost");
+            let edit = Edit::Put {
+                owner: owner.as_bytes(),
+                kind: Kind::Last,
+                key: b"",
+                value: b"gone",
+            };
+            index.apply(&[edit], number as u64).unwrap();
+        };
+        put(&mut index, 1);
+        assert_eq!(index.rest(), Rest::Done);
+        (2..=RESTING_ROWS_MAX).for_each(|number| put(&mut index, number));
+        assert_eq!(index.rest(), Rest::Again);
+        assert_eq!(index.rest(), Rest::Done);
+        assert_eq!(index.rest(), Rest::Done);
+        let row = index.get(b"user77@localhost", Kind::Last, b"").unwrap();
+        assert_eq!(row.as_deref(), Some(&b"gone"[..]));
+        assert_eq!(index.applied().unwrap(), RESTING_ROWS_MAX as u64);
+    }
+}
