@@ -78,7 +78,11 @@ fn items(input: &[u8], piece: usize) -> (Vec<Tree>, Option<&'static str>, bool) 
                 Ok(Progress::Element(used)) => {
                     let element = scanner.element(&buffer);
                     for child in element.children() {
-                        assert!(child.tree().is(child.namespace, child.local));
+                        let name = [child.namespace, child.local].map(str::from_utf8);
+                        let [Ok(namespace), Ok(local)] = name else {
+                            panic!("a name that is not text passed the scanner");
+                        };
+                        assert!(child.tree().is(namespace, local));
                     }
                     trees.push(element.tree());
                     used

@@ -382,6 +382,11 @@ impl World {
     /// When something is left in a shard.
     pub fn stop(&mut self) {
         self.tell_all(|| Command::Stop);
+        self.settle();
+        self.tell_all(|| Command::WriteDown);
+        self.settle();
+        // What a stalled device answers now comes too late.
+        self.stalled = false;
         // Whoever does not read is waited for, and not longer.
         self.advance(LINGER);
         assert!(
@@ -472,7 +477,28 @@ impl World {
     /// # Panics
     /// When the server does not let it in.
     pub fn logs_in(&mut self, jid: &str) {
-        let (bare, resource) = jid.split_once('/').unwrap_or((jid, "any"));
+        let (_, resource) = jid.split_once('/').unwrap_or((jid, "any"));
+        self.authenticates(jid);
+        self.sends(
+            jid,
+            &format!(
+                "<iq type='set' id='bind'>\
+             <bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'>\
+             <resource>{resource}</resource></bind></iq>"
+            ),
+        );
+        assert!(
+            self.receives(jid).iter().any(|got| got.contains("<jid>")),
+            "{jid}"
+        );
+    }
+
+    /// Connects and authenticates as the account of a full JID.
+    ///
+    /// # Panics
+    /// When the server does not let it in.
+    pub fn authenticates(&mut self, jid: &str) {
+        let (bare, _) = jid.split_once('/').unwrap_or((jid, "any"));
         let local = bare.split('@').next().unwrap_or_default();
         let wire = self.connect();
         let client = Client {
@@ -497,18 +523,7 @@ impl World {
             "{jid}"
         );
         self.sends(jid, HEADER);
-        self.sends(
-            jid,
-            &format!(
-                "<iq type='set' id='bind'>\
-             <bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'>\
-             <resource>{resource}</resource></bind></iq>"
-            ),
-        );
-        assert!(
-            self.receives(jid).iter().any(|got| got.contains("<jid>")),
-            "{jid}"
-        );
+        self.receives(jid);
     }
 
     /// A client sends something; everything that follows from it happens.

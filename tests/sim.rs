@@ -3,6 +3,8 @@
 //! `ENCKE_SEEDS=N` runs more seeds, `ENCKE_SEED=k` only that one, with its history.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use encke::testing::{Keeping, Plant};
 use run::{Style, play};
@@ -15,8 +17,10 @@ mod ledger;
 mod run;
 mod support;
 
-/// Seeds of an ordinary `cargo test`.
-const SEEDS: u64 = 100;
+/// Seeds of an ordinary `cargo test`, and so of every run of CI: a minute of one core.
+const SEEDS: u64 = 1_000;
+/// After so many failures there is nothing more to learn.
+const FAILURES_MAX: usize = 10;
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name)
@@ -29,16 +33,29 @@ fn nothing_is_lost_reordered_or_left_behind() {
     if let Some(seed) = number("ENCKE_SEED") {
         return play(seed, Style::of(seed));
     }
-    let mut failed = Vec::new();
-    for seed in 1..=number("ENCKE_SEEDS").unwrap_or(SEEDS) {
-        if catch_unwind(|| play(seed, Style::of(seed))).is_err() {
-            eprintln!("seed {seed} failed: ENCKE_SEED={seed} replays it");
-            failed.push(seed);
-            if failed.len() >= 10 {
-                break;
+    let last = number("ENCKE_SEEDS").unwrap_or(SEEDS);
+    let (next, failed) = (AtomicU64::new(1), Mutex::new(Vec::new()));
+    let failures = || failed.lock().unwrap_or_else(PoisonError::into_inner);
+    let play_some = || {
+        while failures().len() < FAILURES_MAX {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed > last {
+                return;
+            }
+            if catch_unwind(|| play(seed, Style::of(seed))).is_err() {
+                eprintln!("seed {seed} failed: ENCKE_SEED={seed} replays it");
+                failures().push(seed);
             }
         }
-    }
+    };
+    // A seed depends on nothing but itself, so each core plays its own.
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..cores {
+            scope.spawn(play_some);
+        }
+    });
+    let failed = failures();
     assert!(
         failed.is_empty(),
         "seeds {failed:?} failed; ENCKE_SEED replays one"

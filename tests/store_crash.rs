@@ -241,7 +241,10 @@ impl World {
                 (Waits::Message(id), Reply::Done) => {
                     self.messages.get_mut(&id).unwrap().acked = true;
                 }
-                (Waits::Message(_), Reply::Refused(_)) => {}
+                // Its sender hears of the error: it is counted, and nobody has it.
+                (Waits::Message(id), Reply::Refused(_)) => {
+                    self.messages.get_mut(&id).unwrap().settled = true;
+                }
                 (Waits::Write(_), Reply::Refused(Refusal::Failed)) => {}
                 (_, reply) => panic!("unexpected {reply:?}"),
             }
@@ -280,7 +283,27 @@ impl World {
 
     fn check_messages(&mut self, recovered: &Recovered, context: &str) {
         let there: BTreeSet<u64> = recovered.unsettled.iter().map(|m| m.id.0).collect();
+        for (stream, handled) in &recovered.handled {
+            let counted = self.messages.range(..=u64::from(*handled));
+            let lost: Vec<u64> = counted
+                .filter(|(id, message)| {
+                    u128::from(*id % 3) == stream.0 && !message.settled && !there.contains(id)
+                })
+                .map(|(id, _)| *id)
+                .collect();
+            assert!(
+                lost.is_empty(),
+                "{context}: {stream:?} counts {handled} over {lost:?}"
+            );
+        }
+        let counts: BTreeMap<u128, u32> =
+            recovered.handled.iter().map(|(s, h)| (s.0, *h)).collect();
         for (id, message) in &mut self.messages {
+            let count = counts.get(&u128::from(*id % 3)).copied().unwrap_or(0);
+            assert!(
+                u64::from(count) >= *id || !message.acked || message.settled,
+                "{context}: message {id} was acknowledged and {count} are counted"
+            );
             let here = there.contains(id);
             assert!(
                 here || !message.acked || message.settled,
@@ -471,4 +494,50 @@ fn a_message_is_not_answered_for_a_row_that_is_only_written() {
     backend.commit(&mut replies);
     let done: Vec<u64> = replies.iter().map(|(t, _)| t.key.to_bits()).collect();
     assert_eq!(done, [1, 2]);
+}
+
+/// What a session may count as handled must stand in the journal or be settled, wherever a crash
+/// tears the group that says so.
+#[test]
+fn a_torn_group_counts_no_message_that_it_lost() {
+    let (files, quarantine) = (CrashFiles::new(1), CrashFiles::new(1));
+    let (mut backend, _) = start(&files, &quarantine, &MemoryIndex::default());
+    let mut ops = Ops::default();
+    let owner = ops.keep(b"juliet@example.net");
+    let octets = ops.keep(b"<message/>");
+    for number in 1..=3 {
+        let message = Op::Journal {
+            id: MessageId(number),
+            owner: owner.clone(),
+            octets: octets.clone(),
+            stream: StreamId(1),
+            handled: number as u32,
+        };
+        ops.push(None, message);
+    }
+    // Never written, but counted; the count that is known by now is that of the third.
+    ops.push(None, Op::Settle { id: MessageId(2) });
+    let mut replies = Replies::new();
+    backend.execute(&ops, &mut replies);
+    backend.commit(&mut replies);
+    let segment = "000000000001.log";
+    let whole = files.contents(segment).unwrap();
+
+    let mut counts = BTreeSet::new();
+    for cut in 64..1024 {
+        let (files, quarantine) = (CrashFiles::new(1), CrashFiles::new(1));
+        let torn = [&whole[..cut], &vec![0; whole.len() - cut]].concat();
+        files.set_contents(segment, &torn);
+        let (_, recovered) = start(&files, &quarantine, &MemoryIndex::default());
+        let count = recovered.handled.first().map_or(0, |(_, count)| *count);
+        let there: Vec<u64> = recovered.unsettled.iter().map(|m| m.id.0).collect();
+        let promised = (1..=u64::from(count)).filter(|id| *id != 2);
+        assert_eq!(there, promised.collect::<Vec<_>>(), "cut at {cut}");
+        counts.insert(count);
+    }
+    assert_eq!(
+        counts,
+        BTreeSet::from([0, 1, 3]),
+        "the cuts meet each record"
+    );
 }

@@ -5,6 +5,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
 
 use encke::store::database::Database;
+use encke::store::disk::DiskBackend;
 use encke::store::index::fjall::{FjallIndex, Sizes};
 use encke::store::index::{Edit, Index, Scan};
 use encke::store::open::{Config, OpenError, open};
@@ -155,6 +156,70 @@ fn the_last_word_on_a_row_counts_within_one_write() {
     backend.execute(&ops, &mut replies);
     assert_eq!(replies[0].1, Reply::Value(Some(b"two"[..].into())));
     assert_eq!(replies[1].1, Reply::Value(None));
+}
+
+/// A write of the account's last presence, which nobody waits for.
+fn note_last(ops: &mut Ops, owner: &str, value: &[u8]) {
+    let owner = ops.keep(owner.as_bytes());
+    let (key, value) = (ops.keep(b""), ops.keep(value));
+    let changes = vec![Change::Put {
+        owner: owner.clone(),
+        kind: Kind::Last,
+        key: key.clone(),
+        value,
+    }];
+    let kind = Kind::Credentials;
+    let require = Require::Present { owner, kind, key };
+    ops.push(None, Op::Write { require, changes });
+}
+
+#[test]
+fn rows_that_nobody_waits_for_are_written_together_and_seen_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut backend, _) = open(&config(dir.path())).unwrap();
+    let mut replies = Replies::new();
+    let mut ops = Ops::default();
+    for owner in ["a@b", "c@d", "e@f"] {
+        put(&mut ops, 1, owner, Kind::Credentials, b"", b"keys");
+        note_last(&mut ops, owner, b"first");
+        note_last(&mut ops, owner, b"second");
+    }
+    note_last(&mut ops, "nobody@b", b"first");
+    backend.execute(&ops, &mut replies);
+    let row = |backend: &DiskBackend, owner: &str| {
+        let row = backend.index().get(owner.as_bytes(), Kind::Last, b"");
+        row.unwrap()
+    };
+    assert!(backend.has_late());
+    assert_eq!(row(&backend, "a@b"), None);
+
+    let mut ops = Ops::default();
+    let (owner, kind, key) = (ops.keep(b"a@b"), Kind::Last, ops.keep(b""));
+    ops.push(ticket(2), Op::Get { owner, kind, key });
+    replies.clear();
+    backend.execute(&ops, &mut replies);
+    assert_eq!(replies[0].1, Reply::Value(Some(b"second"[..].into())));
+    assert!(!backend.has_late());
+    assert_eq!(row(&backend, "e@f").as_deref(), Some(&b"second"[..]));
+    assert_eq!(row(&backend, "nobody@b"), None);
+
+    let mut ops = Ops::default();
+    note_last(&mut ops, "a@b", b"third");
+    note_last(&mut ops, "c@d", b"third");
+    let changes = vec![Change::DeleteOwner {
+        owner: ops.keep(b"c@d"),
+    }];
+    let require = Require::Nothing;
+    ops.push(ticket(3), Op::Write { require, changes });
+    note_last(&mut ops, "c@d", b"fourth");
+    note_last(&mut ops, "e@f", b"fourth");
+    backend.execute(&ops, &mut replies);
+    backend.close();
+    drop(backend);
+    let (backend, _) = open(&config(dir.path())).unwrap();
+    assert_eq!(row(&backend, "a@b").as_deref(), Some(&b"third"[..]));
+    assert_eq!(row(&backend, "c@d"), None);
+    assert_eq!(row(&backend, "e@f").as_deref(), Some(&b"fourth"[..]));
 }
 
 fn start(dir: &Path) -> (Storage, Receiver<(ShardId, Replies)>) {

@@ -39,9 +39,18 @@ pub enum Command {
     Login(LoginArgs),
     /// Let pairs talk in a closed loop, and say what a message costs and how long it takes.
     Chat(ChatArgs),
+    /// Say what the kernel alone takes for a message on this machine, now.
+    ///
+    /// A relay of bare TCP receives and sends between pairs as a server does, and does nothing
+    /// else: the floor under every figure of `chat`.
+    Floor(FloorArgs),
+    /// The relay of `floor`.
+    #[command(hide = true)]
+    Relay(RelayArgs),
     /// Read reports and say whether bars are held; rows on standard input.
     ///
     /// A row is `label|report.json|metric|bar|unit`; the metric's median must not exceed the bar.
+    /// A row with `-` for the bar is only shown.
     Verdict,
 }
 
@@ -142,6 +151,34 @@ pub struct ChatArgs {
 }
 
 #[derive(Args)]
+pub struct FloorArgs {
+    /// How many pairs talk; twice as many connections.
+    #[arg(long, default_value_t = 500)]
+    pub pairs: usize,
+    /// Messages under way in each pair.
+    #[arg(long, default_value_t = 1)]
+    pub window: usize,
+    /// Octets of a message: a body of 100 and what stands around it.
+    #[arg(long, default_value_t = 200)]
+    pub octets: usize,
+    /// Measured seconds.
+    #[arg(long, default_value_t = 5)]
+    pub seconds: u64,
+    /// Run so many times and give medians.
+    #[arg(long, default_value_t = 1)]
+    pub repeat: usize,
+    /// Write the report to this file too.
+    #[arg(long)]
+    pub json: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub struct RelayArgs {
+    /// How many connections come, neighbours being pairs.
+    pub connections: usize,
+}
+
+#[derive(Args)]
 pub struct ConnectArgs {
     /// Address and port; several are dealt out. Loopback only.
     #[arg(long, value_delimiter = ',', default_value = "127.0.0.1:5222")]
@@ -164,7 +201,8 @@ pub struct ConnectArgs {
     /// How many accounts there are; by default as many as sessions.
     #[arg(long)]
     pub accounts: Option<usize>,
-    /// Threads of the generator; by default half of the cores, more where descriptors demand it.
+    /// Threads of the generator; by default one per core, more where descriptors demand it. With
+    /// fewer, all its packets come from one core, and the server pays for that in the kernel.
     #[arg(long)]
     pub threads: Option<usize>,
     /// Give each thread a descriptor table of its own even where one would do.

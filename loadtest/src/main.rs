@@ -6,6 +6,7 @@ mod args;
 mod bench;
 mod chat;
 mod client;
+mod floor;
 mod plan;
 mod process;
 mod report;
@@ -37,6 +38,8 @@ fn main() -> ExitCode {
         Command::Idle(args) => run::idle(&args),
         Command::Login(args) => run::login(&args),
         Command::Chat(args) => run::chat(&args),
+        Command::Floor(args) => floor::measure(&args),
+        Command::Relay(args) => floor::relay(&args),
         Command::Verdict => verdict(),
     };
     match ending {

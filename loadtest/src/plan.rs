@@ -50,10 +50,7 @@ impl Plan {
             .saturating_sub(SPARE_DESCRIPTORS)
             .max(1);
         let tables = at_once.div_ceil(limit).max(1);
-        let wanted = args
-            .threads
-            .unwrap_or_else(|| (sys::cores() / 2).max(1))
-            .max(1);
+        let wanted = args.threads.unwrap_or_else(sys::cores).max(1);
         let private_descriptors = tables > 1 || args.private_descriptors;
         let threads = wanted.max(tables).min(sessions.max(1));
         let per_source = sys::ephemeral_ports() / 3 * targets.len();

@@ -229,6 +229,7 @@ impl Live {
 }
 
 /// Reads rows `label|report|metric|bar|unit` and prints whether the bars are held; whether all are.
+/// A row without a bar (`-`) is only shown.
 pub fn verdict(rows: &str) -> bool {
     let mut held = true;
     println!(
@@ -246,14 +247,16 @@ pub fn verdict(rows: &str) -> bool {
         let report: Value = serde_json::from_str(&text).unwrap_or_default();
         let measured = report["median"][metric].as_f64();
         let errors = report["errors"].as_array().map_or(0, Vec::len);
+        let only_shown = bar == "-";
         let bar: f64 = bar.parse().unwrap_or(f64::NAN);
         let word = match measured {
+            Some(_) if only_shown => "",
             Some(value) if value <= bar && errors == 0 => "held",
             Some(_) if errors > 0 => "errors",
             Some(_) => "MISSED",
             None => "absent",
         };
-        held &= word == "held";
+        held &= only_shown || word == "held";
         let shown = measured.map_or("-".to_owned(), number);
         println!(
             "{label:58} {shown:>10} {:>10}  {word:6} {unit}",

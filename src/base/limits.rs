@@ -15,7 +15,8 @@ pub struct Limits {
     pub attributes_max: usize,
     /// Elements inside one stanza; more closes with `policy-violation`.
     pub elements_max: usize,
-    /// Octets others may leave unsent for one link before its reader counts as slow.
+    /// Octets others may leave unsent for one link before its reader counts as slow. A roster or a
+    /// block list, which go out in one piece, may not be longer.
     pub link_output_octets_max: usize,
     /// Octets of answers to own requests above which the link is not read until they drain.
     pub link_output_high_water_octets: usize,

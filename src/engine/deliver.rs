@@ -8,7 +8,7 @@ use crate::features::Verdict;
 use crate::session::account::{AccountKey, State};
 use crate::session::ctx::{Ctx, Waiter};
 use crate::session::parcel::Batch;
-use crate::session::session::SessionKey;
+use crate::session::session::{Session, SessionKey};
 use crate::store::{Op, Unsettled};
 use crate::xmpp::error::Condition;
 use crate::xmpp::jid;
@@ -17,9 +17,20 @@ use crate::xmpp::stanza::{Kind, Stanza, Traits, Type};
 /// Gives a stanza to whoever `target` (of this shard, bare or full, normal form) stands for.
 pub fn deliver(ctx: &mut Ctx<'_>, stanza: &Stanza<'_>, target: &str) {
     let (bare, resource) = jid::split_resource(target);
-    let Some(key) = ctx.accounts.find(bare) else {
-        return deliver_to_absent(ctx, stanza, bare, target);
-    };
+    match ctx.accounts.find(bare) {
+        Some(key) => deliver_to(ctx, stanza, target, key, resource),
+        None => deliver_to_absent(ctx, stanza, bare, target),
+    }
+}
+
+/// As [`deliver`], to an account that is loading or resident.
+pub fn deliver_to(
+    ctx: &mut Ctx<'_>,
+    stanza: &Stanza<'_>,
+    target: &str,
+    key: AccountKey,
+    resource: Option<&str>,
+) {
     let now = ctx.now.mono;
     let maximum = ctx.policy.limits.loading_stanzas_max;
     let Some(account) = ctx.core.accounts.get_mut(key) else {
@@ -83,26 +94,29 @@ fn deliver_to_account(
 /// RFC 6121 sections 8.5.2.1.1, 8.5.2.2.1, 8.5.3.1 and 8.5.3.2.1.
 fn message(ctx: &mut Ctx<'_>, key: AccountKey, stanza: &Stanza<'_>, resource: Option<&str>) {
     let exact = resource.and_then(|resource| session_of(ctx, key, resource));
-    let draining = ctx
-        .accounts
-        .get(key)
-        .is_some_and(|account| account.is_draining());
-    if draining && exact.is_none() && stanza.traits.has(Traits::STORABLE) {
+    let Some(account) = ctx.accounts.get(key) else {
+        return;
+    };
+    if account.is_draining() && exact.is_none() && stanza.traits.has(Traits::STORABLE) {
         return keep(ctx, key, stanza);
     }
-    let mut takers: SmallVec<[SessionKey; 4]> = SmallVec::new();
-    match exact {
-        Some(session) => takers.push(session),
-        None => match stanza.class {
-            Type::Groupchat => {
-                ctx.bounce(stanza, Condition::ServiceUnavailable);
-                return;
-            }
-            Type::Error => return,
-            Type::Headline if resource.is_some() => return,
-            _ => takers.extend(takers_of(ctx, key)),
-        },
+    if let Some(session) = exact {
+        return give(ctx, session, stanza);
     }
+    match stanza.class {
+        Type::Groupchat => return ctx.bounce(stanza, Condition::ServiceUnavailable),
+        Type::Error => return,
+        Type::Headline if resource.is_some() => return,
+        _ => {}
+    }
+    if let [only] = *account.sessions {
+        // Nearly always so.
+        return match ctx.session(only).is_some_and(Session::takes_messages) {
+            true => give(ctx, only, stanza),
+            false => nobody(ctx, key, stanza),
+        };
+    }
+    let takers: SmallVec<[SessionKey; 4]> = takers_of(ctx, key).collect();
     if takers.is_empty() {
         return nobody(ctx, key, stanza);
     }
@@ -220,8 +234,10 @@ pub fn loaded(ctx: &mut Ctx<'_>, key: AccountKey, exists: bool) {
     };
     if !exists {
         ctx.core.accounts.remove(key);
-        for (stanza, _) in parked.iter() {
-            no_such_account(ctx, &stanza);
+        for (stanza, targets) in parked.iter() {
+            for target in targets {
+                no_such_account(ctx, &stanza, target);
+            }
         }
         return;
     }
@@ -233,10 +249,14 @@ pub fn loaded(ctx: &mut Ctx<'_>, key: AccountKey, exists: bool) {
     }
 }
 
-/// RFC 6121 section 8.5.1.
-fn no_such_account(ctx: &mut Ctx<'_>, stanza: &Stanza<'_>) {
-    if stanza.kind != Kind::Presence {
-        ctx.bounce(stanza, Condition::ServiceUnavailable);
+/// RFC 6121 section 8.5.1; presence and iqs meet what an account says to whom it does not know.
+fn no_such_account(ctx: &mut Ctx<'_>, stanza: &Stanza<'_>, target: &str) {
+    let (bare, resource) = jid::split_resource(target);
+    match (stanza.kind, stanza.class) {
+        (Kind::Presence, Type::Probe) => ctx.deny_probe(bare, stanza.from),
+        (Kind::Presence, _) => {}
+        (Kind::Iq, Type::Get | Type::Set) if resource.is_none() => serve::nobody(ctx, stanza),
+        _ => ctx.bounce(stanza, Condition::ServiceUnavailable),
     }
     settle_bounced(ctx, stanza);
 }

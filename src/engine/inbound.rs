@@ -17,11 +17,25 @@ use crate::xmpp::xml::{Child, Element, StreamScope, writer};
 /// Where a stanza is written anew; reused from stanza to stanza.
 #[derive(Default)]
 pub struct Scratch {
+    /// Whose stanza was the last: mostly the next one is of the same session.
+    sender: Option<SessionKey>,
+    /// The full JID of the sender, and how it stands in a start tag.
     from: String,
+    from_attribute: Vec<u8>,
     reference: Vec<u8>,
     head: Vec<u8>,
     content: Vec<u8>,
     element: Vec<u8>,
+}
+
+impl Scratch {
+    fn set_sender(&mut self, key: SessionKey, jid: &str) {
+        self.sender = Some(key);
+        self.from.clear();
+        self.from.push_str(jid);
+        self.from_attribute.clear();
+        crate::xmpp::stanza::write_from(&mut self.from_attribute, jid);
+    }
 }
 
 /// Takes a top-level element of a bound stream.
@@ -35,22 +49,24 @@ pub fn take(
     scope: &StreamScope,
     element: Element<'_>,
 ) -> Result<(), StreamError> {
-    if element.namespace() == ns::SM {
-        return management::take(ctx, key, element);
+    if !element.is_client() {
+        match element.namespace() {
+            ns::SM => return management::take(ctx, key, element),
+            ns::CLIENT if Kind::of(element.local_octets()).is_some() => {
+                // The head is written anew without a prefix: what is inside must mean the same.
+                return Err(StreamError::InvalidNamespace);
+            }
+            other => {
+                let Some(nonza) = dispatch::nonza(other, element.local()) else {
+                    return Err(StreamError::UnsupportedStanzaType);
+                };
+                return (nonza.take)(ctx, key, element);
+            }
+        }
     }
-    if element.namespace() != ns::CLIENT {
-        let Some(nonza) = dispatch::nonza(element.namespace(), element.local()) else {
-            return Err(StreamError::UnsupportedStanzaType);
-        };
-        return (nonza.take)(ctx, key, element);
-    }
-    let Some(kind) = Kind::of(element.local()) else {
+    let Some(kind) = Kind::of(element.local_octets()) else {
         return Err(StreamError::UnsupportedStanzaType);
     };
-    // The head is written anew without a prefix: what is inside must mean the same below it.
-    if element.default_namespace() != ns::CLIENT {
-        return Err(StreamError::InvalidNamespace);
-    }
     let number = count(ctx, key);
     stanza(ctx, scratch, key, scope, (kind, element, number))
 }
@@ -69,11 +85,12 @@ fn stanza(
     scope: &StreamScope,
     (kind, element, number): (Kind, Element<'_>, Option<u32>),
 ) -> Result<(), StreamError> {
-    let Some(session) = ctx.core.sessions.get(key) else {
-        return Ok(());
-    };
-    scratch.from.clear();
-    scratch.from.push_str(&session.jid);
+    if scratch.sender != Some(key) {
+        let Some(session) = ctx.core.sessions.get(key) else {
+            return Ok(());
+        };
+        scratch.set_sender(key, &session.jid);
+    }
     let attributes = Attributes::read(element);
     if !attributes
         .from
@@ -84,7 +101,7 @@ fn stanza(
     }
     scratch.reference.clear();
     if let Some((raw, quote)) = attributes.id {
-        write_raw(&mut scratch.reference, "id", raw, quote);
+        write_raw(&mut scratch.reference, b"id", raw, quote);
     }
     let class = Type::of(kind, attributes.class.as_deref());
     let to = match attributes.to.as_deref() {
@@ -103,17 +120,21 @@ fn stanza(
     // RFC 6121 section 8.1.1.1: a message to nobody is to oneself.
     let Scratch {
         from,
+        from_attribute,
         reference,
         head,
         content,
         element: whole,
+        ..
     } = scratch;
     let to = match (to, kind) {
         (Some(to), _) => to.as_str(),
         (None, Kind::Message) => jid::split_resource(from).0,
         (None, _) => "",
     };
-    write_head(head, kind, class, from, reference, element, scope);
+    head.clear();
+    crate::xmpp::stanza::write_start(head, kind, class, from_attribute, reference);
+    write_others(head, element, &attributes, scope);
     content.clear();
     let mut traits = Traits::NONE;
     let mut id = MessageId(0);
@@ -248,9 +269,12 @@ fn refuse(ctx: &mut Ctx<'_>, scratch: &Scratch, kind: Kind, condition: Condition
 struct Attributes<'a> {
     to: Option<Cow<'a, str>>,
     from: Option<Cow<'a, str>>,
-    class: Option<Cow<'a, str>>,
+    class: Option<Cow<'a, [u8]>>,
     /// Raw octets and their quote.
     id: Option<(&'a [u8], u8)>,
+    /// Whether there is a language, and whether there is anything that only the receiver can read.
+    lang: bool,
+    others: bool,
 }
 
 impl<'a> Attributes<'a> {
@@ -258,11 +282,13 @@ impl<'a> Attributes<'a> {
         let mut found = Self::default();
         for attr in element.attrs() {
             match attr.name {
-                "to" => found.to = Some(attr.value()),
-                "from" => found.from = Some(attr.value()),
-                "type" => found.class = Some(attr.value()),
-                "id" => found.id = Some((attr.raw, attr.quote)),
-                _ => {}
+                b"to" => found.to = Some(attr.value()),
+                b"from" => found.from = Some(attr.value()),
+                b"type" => found.class = Some(attr.octets()),
+                b"id" => found.id = Some((attr.raw, attr.quote)),
+                b"xmlns" => {}
+                b"xml:lang" => (found.lang, found.others) = (true, true),
+                _ => found.others = true,
             }
         }
         found
@@ -278,27 +304,20 @@ fn is_from(from: &str, own: &str) -> bool {
     Jid::parse(from).is_ok_and(|from| from.as_str() == own || from.as_str() == bare)
 }
 
-/// The start tag, written anew: our `from`, then what the client wrote, then what its content
-/// needs declared.
-fn write_head(
+/// What follows our own attributes in the start tag: what the client wrote besides, then what its
+/// content needs declared, then its stream's language (RFC 6120 section 8.1.5).
+fn write_others(
     head: &mut Vec<u8>,
-    kind: Kind,
-    class: Type,
-    from: &str,
-    reference: &[u8],
     element: Element<'_>,
+    attributes: &Attributes<'_>,
     scope: &StreamScope,
 ) {
-    head.clear();
-    crate::xmpp::stanza::write_head(head, kind, class, from, reference);
-    let mut has_lang = false;
-    for attr in element.attrs() {
-        match attr.name {
-            "to" | "from" | "id" | "type" | "xmlns" => continue,
-            "xml:lang" => has_lang = true,
-            _ => {}
+    if attributes.others {
+        for attr in element.attrs() {
+            if !matches!(attr.name, b"to" | b"from" | b"id" | b"type" | b"xmlns") {
+                write_raw(head, attr.name, attr.raw, attr.quote);
+            }
         }
-        write_raw(head, attr.name, attr.raw, attr.quote);
     }
     for (prefix, namespace) in element.inherited() {
         head.extend_from_slice(b" xmlns:");
@@ -307,7 +326,7 @@ fn write_head(
         writer::escape_attr(head, namespace);
         head.push(b'\'');
     }
-    if let (false, Some(lang)) = (has_lang, scope.lang()) {
+    if let (false, Some(lang)) = (attributes.lang, scope.lang()) {
         head.extend_from_slice(b" xml:lang='");
         writer::escape_attr(head, lang);
         head.push(b'\'');
@@ -315,9 +334,9 @@ fn write_head(
 }
 
 /// An attribute as it was received: the octets were checked and fit their quotes.
-fn write_raw(out: &mut Vec<u8>, name: &str, raw: &[u8], quote: u8) {
+fn write_raw(out: &mut Vec<u8>, name: &[u8], raw: &[u8], quote: u8) {
     out.push(b' ');
-    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(name);
     out.extend_from_slice(&[b'=', quote]);
     out.extend_from_slice(raw);
     out.push(quote);
@@ -343,7 +362,7 @@ fn copy_message(out: &mut Vec<u8>, ctx: &Ctx<'_>, class: Type, element: Element<
 
 /// `stanza-id` in the name of somebody we speak for (XEP-0359 section 5; SECURITY class 29).
 fn is_ours(ctx: &Ctx<'_>, child: Child<'_>) -> bool {
-    if child.local != "stanza-id" || child.namespace != ns::SID {
+    if !child.is(ns::SID, "stanza-id") {
         return false;
     }
     let Some(by) = child.attr("by") else {
@@ -369,15 +388,21 @@ struct Seen {
 
 impl Seen {
     fn note(&mut self, child: Child<'_>) {
+        const CLIENT: &[u8] = ns::CLIENT.as_bytes();
+        const HINTS: &[u8] = ns::HINTS.as_bytes();
+        const CARBONS: &[u8] = ns::CARBONS.as_bytes();
+        const CHATSTATES: &[u8] = ns::CHATSTATES.as_bytes();
+        const RECEIPTS: &[u8] = ns::RECEIPTS.as_bytes();
+        const MARKERS: &[u8] = ns::MARKERS.as_bytes();
         match (child.namespace, child.local) {
-            (ns::CLIENT, "body") => self.body = true,
-            (ns::CLIENT, "thread") => {}
-            (ns::HINTS, "no-store" | "no-permanent-store") => self.no_store = true,
-            (ns::HINTS, "store") => self.store = true,
-            (ns::HINTS, "no-copy") => self.no_copy = true,
-            (ns::CARBONS, "private") => self.no_copy = true,
-            (ns::CHATSTATES, _) => self.chat_state = true,
-            (ns::RECEIPTS, _) | (ns::MARKERS, _) => {
+            (CLIENT, b"body") => self.body = true,
+            (CLIENT, b"thread") => {}
+            (HINTS, b"no-store" | b"no-permanent-store") => self.no_store = true,
+            (HINTS, b"store") => self.store = true,
+            (HINTS, b"no-copy") => self.no_copy = true,
+            (CARBONS, b"private") => self.no_copy = true,
+            (CHATSTATES, _) => self.chat_state = true,
+            (RECEIPTS | MARKERS, _) => {
                 self.copyable = true;
                 self.other = true;
             }
@@ -420,11 +445,37 @@ fn write_stanza_id(out: &mut Vec<u8>, by: &str, id: MessageId) {
     out.extend_from_slice(b"<stanza-id xmlns='urn:xmpp:sid:0' by='");
     writer::escape_attr(out, by);
     out.extend_from_slice(b"' id='");
-    let mut digits = [0; 16];
-    for (at, digit) in digits.iter_mut().enumerate() {
-        let nibble = (id.0 >> (60 - 4 * at)) as usize & 0xf;
-        *digit = b"0123456789abcdef"[nibble];
-    }
-    out.extend_from_slice(&digits);
+    out.extend_from_slice(&hexadecimal(id.0));
     out.extend_from_slice(b"'/>");
+}
+
+/// All sixteen digits, eight at a time.
+fn hexadecimal(number: u64) -> [u8; 16] {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    let digits = |half: u32| {
+        // Each nibble moves into an octet of its own; those above nine reach the letters.
+        let mut spread = u64::from(half);
+        spread = (spread | spread << 16) & 0x0000_ffff_0000_ffff;
+        spread = (spread | spread << 8) & 0x00ff_00ff_00ff_00ff;
+        spread = (spread | spread << 4) & 0x0f0f_0f0f_0f0f_0f0f;
+        let letters = ((spread + ONES * 6) >> 4) & ONES;
+        (spread + ONES * u64::from(b'0') + letters * u64::from(b'a' - b'9' - 1)).to_be_bytes()
+    };
+    let mut all = [0; 16];
+    all[..8].copy_from_slice(&digits((number >> 32) as u32));
+    all[8..].copy_from_slice(&digits(number as u32));
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_written_with_all_their_digits() {
+        for number in [0, 1, 0x0123_4567_89ab_cdef, 0x9a09_a90a_f0f0_0f0f, u64::MAX] {
+            let digits = String::from_utf8(hexadecimal(number).to_vec()).unwrap();
+            assert_eq!(digits, format!("{number:016x}"));
+        }
+    }
 }

@@ -44,7 +44,6 @@ pub enum Input<'a> {
     /// A link came from another shard, with what `Shard::release` gave there.
     Adopted {
         link: LinkKey,
-        origin: Origin,
         stream: Box<Released>,
     },
     /// The peer sent these octets (decrypted).
@@ -67,9 +66,12 @@ pub enum Input<'a> {
 pub enum Command {
     /// Take up new limits and texts.
     Reload(Arc<Policy>),
-    /// Say goodbye to everybody: flush acknowledgements, write resumable sessions down, close with
-    /// `system-shutdown`. The shard is done when `Shard::is_empty`.
+    /// Say goodbye to everybody who cannot come back (`system-shutdown`) and hear nobody any more.
+    /// What is under way goes on until `Shard::is_quiet`.
     Stop,
+    /// After [`Command::Stop`], when all shards are quiet: flush acknowledgements, write resumable
+    /// sessions down, close with `system-shutdown`. The shard is done when `Shard::is_empty`.
+    WriteDown,
     /// End all sessions of an account (it was deleted or its password changed).
     Kick {
         account: Box<str>,

@@ -8,8 +8,9 @@ use crate::session::effects::LinkKey;
 use crate::session::queue::Queue;
 use crate::session::session::{Flags, Session, SessionKey};
 use crate::store::{MessageId, Op, StreamId};
-use crate::xmpp::error::StreamError;
+use crate::xmpp::error::{Condition, StreamError};
 use crate::xmpp::stanza::{Kind, Stanza, Traits, Type};
+use crate::xmpp::xml::{Bounds, Element, Progress, Scanner, StreamScope, writer};
 
 /// Binds `resource` of an account to a link. The queue holds what the link still owes.
 ///
@@ -199,6 +200,7 @@ fn store_open(ctx: &mut Ctx<'_>, account: AccountKey, session: &Session) {
             && !mark.traits.has(Traits::FROM_STORE)
             && !mark.traits.has(Traits::CARBON);
         if !kept {
+            refuse_request(ctx, element);
             settle_dropped(ctx, mark.traits, mark.id);
             continue;
         }
@@ -215,10 +217,32 @@ fn store_open(ctx: &mut Ctx<'_>, account: AccountKey, session: &Session) {
             content: b"",
         };
         if !ctx.store_element(account, &stanza, element) {
-            ctx.bounce(&stanza, crate::xmpp::error::Condition::ServiceUnavailable);
+            ctx.bounce(&stanza, Condition::ServiceUnavailable);
             settle_dropped(ctx, mark.traits, mark.id);
         }
     }
+}
+
+/// Nobody will answer a request that the client did not take: its sender hears what it would hear
+/// of an absent resource (XEP-0198 section 5, RFC 6121 section 8.5.3.2.3).
+fn refuse_request(ctx: &mut Ctx<'_>, element: &[u8]) {
+    let class = element.starts_with(b"<iq").then(|| class_of(element));
+    let Some(class @ (Type::Get | Type::Set)) = class.flatten() else {
+        return;
+    };
+    let (from, to, reference) = addresses(element);
+    let request = Stanza {
+        kind: Kind::Iq,
+        class,
+        traits: Traits::NONE,
+        id: MessageId(0),
+        from: &from,
+        to: &to,
+        reference: &reference,
+        head: b"",
+        content: b"",
+    };
+    ctx.bounce(&request, Condition::ServiceUnavailable);
 }
 
 fn settle_dropped(ctx: &mut Ctx<'_>, traits: Traits, id: MessageId) {
@@ -229,7 +253,33 @@ fn settle_dropped(ctx: &mut Ctx<'_>, traits: Traits, id: MessageId) {
 
 /// Sender, recipient and ` id='…'` of an element that we wrote ourselves.
 pub fn addresses(element: &[u8]) -> (String, String, Vec<u8>) {
-    use crate::xmpp::xml::{Bounds, Progress, Scanner, StreamScope, writer};
+    let read = |root: Element<'_>| {
+        let text = |name| {
+            root.attr(name)
+                .map(|value| value.into_owned())
+                .unwrap_or_default()
+        };
+        let mut reference = Vec::new();
+        if let Some(id) = root.attr("id") {
+            reference.extend_from_slice(b" id='");
+            writer::escape_attr(&mut reference, &id);
+            reference.push(b'\'');
+        }
+        (text("from"), text("to"), reference)
+    };
+    read_root(element, read).unwrap_or_default()
+}
+
+/// The type of an iq that we wrote ourselves.
+fn class_of(element: &[u8]) -> Option<Type> {
+    let read = |root: Element<'_>| {
+        let class = root.attr("type");
+        Type::of(Kind::Iq, class.as_deref().map(str::as_bytes))
+    };
+    read_root(element, read).flatten()
+}
+
+fn read_root<T>(element: &[u8], read: impl FnOnce(Element<'_>) -> T) -> Option<T> {
     let mut scanner = Scanner::new();
     let bounds = Bounds {
         octets_max: usize::MAX,
@@ -238,22 +288,10 @@ pub fn addresses(element: &[u8]) -> (String, String, Vec<u8>) {
         elements_max: usize::MAX,
     };
     let scope = StreamScope::standard();
-    let Ok(Progress::Element(_)) = scanner.next(element, &scope, &bounds) else {
-        return Default::default();
-    };
-    let root = scanner.element(element);
-    let text = |name| {
-        root.attr(name)
-            .map(|value| value.into_owned())
-            .unwrap_or_default()
-    };
-    let mut reference = Vec::new();
-    if let Some(id) = root.attr("id") {
-        reference.extend_from_slice(b" id='");
-        writer::escape_attr(&mut reference, &id);
-        reference.push(b'\'');
+    match scanner.next(element, &scope, &bounds) {
+        Ok(Progress::Element(_)) => Some(read(scanner.element(element))),
+        _ => None,
     }
-    (text("from"), text("to"), reference)
 }
 
 /// What every octet to a slow or absent reader may lead to; called after something was queued.

@@ -11,7 +11,7 @@ use crate::base::event::Event;
 use crate::base::time::Now;
 use crate::features::disco;
 use crate::session::account::{AccountKey, State};
-use crate::session::ctx::{Core, Ctx, Due, Waiter};
+use crate::session::ctx::{Core, Ctx, Due, Token, Waiter};
 use crate::session::effects::{Effects, LinkEffect, LinkKey};
 use crate::session::queue::Queue;
 use crate::session::session::Flags;
@@ -26,8 +26,8 @@ use crate::xmpp::xml::{Element, Header, StreamScope};
 
 /// What a negotiation may need for one step.
 struct Tokens {
-    stream_id: String,
-    nonce: String,
+    stream_id: Token,
+    nonce: Token,
 }
 
 impl Tokens {
@@ -50,8 +50,8 @@ impl Tokens {
             limits: &policy.limits,
             secret: &policy.secret,
             iterations: sasl::ITERATIONS,
-            stream_id: &self.stream_id,
-            nonce: &self.nonce,
+            stream_id: self.stream_id.as_str(),
+            nonce: self.nonce.as_str(),
             caps: Some(Caps {
                 node: disco::CAPS_NODE,
                 ver: &core.caps_ver,
@@ -119,15 +119,16 @@ pub fn secured(shard: &mut Shard, key: LinkKey, secured: Secured) {
 /// The client's header came.
 pub fn header(shard: &mut Shard, key: LinkKey, header: &Header<'_>, now: Now, fx: &mut Effects) {
     let tokens = Tokens::new(&mut shard.core);
+    let mut out = shard.core.pool.take();
     let Some(login) = login_of(&mut shard.links, key) else {
         return;
     };
     let offer = tokens.offer(&shard.core);
-    let mut out = Vec::new();
     let result = login.negotiation.header(*header, &offer, &mut out);
     login
         .queue
         .append(&mut shard.core.pool, |queue| queue.extend_from_slice(&out));
+    shard.core.pool.give(out);
     fx.link(key, LinkEffect::Flush);
     if let Err(error) = result {
         shard.fail(key, error, now, fx);
@@ -137,23 +138,23 @@ pub fn header(shard: &mut Shard, key: LinkKey, header: &Header<'_>, now: Now, fx
 /// An element of a stream that is not bound.
 pub fn element(shard: &mut Shard, key: LinkKey, element: Element<'_>, now: Now, fx: &mut Effects) {
     let tokens = Tokens::new(&mut shard.core);
+    let mut out = shard.core.pool.take();
     let Some(login) = login_of(&mut shard.links, key) else {
         return;
     };
     let offer = tokens.offer(&shard.core);
-    let mut out = Vec::new();
     let result = login.negotiation.element(element, &offer, &mut out);
-    proceed(shard, key, result, &out, now, fx);
+    proceed(shard, key, result, out, now, fx);
 }
 
 /// The account's records came, or there is no such account: the negotiation cannot tell.
 pub fn keys(shard: &mut Shard, key: LinkKey, reply: Reply, now: Now, fx: &mut Effects) {
     let tokens = Tokens::new(&mut shard.core);
+    let mut out = shard.core.pool.take();
     let Some(login) = login_of(&mut shard.links, key) else {
         return;
     };
     let offer = tokens.offer(&shard.core);
-    let mut out = Vec::new();
     let result = match reply {
         Reply::Head(head) => {
             let keys = head.credentials.as_deref().map(Keys::decode);
@@ -170,23 +171,23 @@ pub fn keys(shard: &mut Shard, key: LinkKey, reply: Reply, now: Now, fx: &mut Ef
             .negotiation
             .keys(Lookup::Unavailable, &offer, &mut out),
     };
-    go_on(shard, key, result, &out, now, fx);
+    go_on(shard, key, result, out, now, fx);
 }
 
 /// A password was hashed.
 pub fn hashed(shard: &mut Shard, key: LinkKey, reply: Reply, now: Now, fx: &mut Effects) {
     let tokens = Tokens::new(&mut shard.core);
+    let mut out = shard.core.pool.take();
     let Some(login) = login_of(&mut shard.links, key) else {
         return;
     };
     let offer = tokens.offer(&shard.core);
-    let mut out = Vec::new();
     let hash: &[u8] = match &reply {
         Reply::Hashed(hash) => hash,
         _ => &[],
     };
     let result = login.negotiation.hashed(hash, &offer, &mut out);
-    go_on(shard, key, result, &out, now, fx);
+    go_on(shard, key, result, out, now, fx);
 }
 
 /// As [`proceed`], after reading had to wait.
@@ -194,7 +195,7 @@ fn go_on(
     shard: &mut Shard,
     key: LinkKey,
     result: Result<Step, StreamError>,
-    out: &[u8],
+    out: Vec<u8>,
     now: Now,
     fx: &mut Effects,
 ) {
@@ -214,12 +215,12 @@ fn go_on(
     }
 }
 
-/// Says what the negotiation said and does what it asks for.
+/// Says what the negotiation said, in a buffer of the pool, and does what it asks for.
 fn proceed(
     shard: &mut Shard,
     key: LinkKey,
     result: Result<Step, StreamError>,
-    out: &[u8],
+    out: Vec<u8>,
     now: Now,
     fx: &mut Effects,
 ) {
@@ -230,9 +231,10 @@ fn proceed(
     if !out.is_empty() {
         login
             .queue
-            .append(&mut shard.core.pool, |queue| queue.extend_from_slice(out));
+            .append(&mut shard.core.pool, |queue| queue.extend_from_slice(&out));
         fx.link(key, LinkEffect::Flush);
     }
+    shard.core.pool.give(out);
     let high_water = shard.core.policy.limits.link_output_high_water_octets;
     if login.queue.unsent_octets() > high_water {
         let error = StreamError::PolicyViolation("output is not read");
@@ -383,7 +385,7 @@ pub fn loaded(ctx: &mut Ctx<'_>, key: AccountKey, reply: Reply) {
 
 /// RFC 6120 section 7: the resource becomes a session.
 fn bind(shard: &mut Shard, key: LinkKey, resource: Option<Box<str>>, now: Now, fx: &mut Effects) {
-    let resource = resource.unwrap_or_else(|| shard.core.token().into());
+    let resource = resource.unwrap_or_else(|| shard.core.token().as_str().into());
     let Some((account, queue)) = take_queue(shard, key) else {
         return;
     };

@@ -49,7 +49,12 @@ pub fn drain_local(ctx: &mut Ctx<'_>) {
 pub fn drain(ctx: &mut Ctx<'_>, batch: &Batch) {
     for (stanza, targets) in batch.iter() {
         for target in targets {
-            let (bare, _) = jid::split_resource(target);
+            let (bare, resource) = jid::split_resource(target);
+            // Nearly always an account that is here: then its domain is one of ours.
+            if let Some(account) = ctx.accounts.find(bare) {
+                deliver::deliver_to(ctx, &stanza, target, account, resource);
+                continue;
+            }
             let (local, domain) = jid::split_local(bare);
             match (ctx.serves(domain), local) {
                 (false, _) if stanza.kind != Kind::Presence => {

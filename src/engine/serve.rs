@@ -45,6 +45,13 @@ pub fn account(
     answer(ctx, asked, session, Some(key), stanza);
 }
 
+/// A request to an account that does not exist. It gets the answers of an account that the asker
+/// may not see, so that nobody learns who has an account: for what no feature answers to others
+/// that is what RFC 6121 section 8.5.1 asks for.
+pub fn nobody(ctx: &mut Ctx<'_>, stanza: &Stanza<'_>) {
+    answer(ctx, Asked::Account, None, None, stanza);
+}
+
 /// Finds who answers. RFC 6120 section 8.2.3: exactly one child, exactly one answer.
 fn answer(
     ctx: &mut Ctx<'_>,

@@ -17,7 +17,7 @@ use crate::session::ctx::{Core, Ctx, Due, Setup, Waiter};
 use crate::session::effects::{Effects, LinkEffect, LinkKey};
 use crate::session::session::{Flags, SessionKey};
 use crate::session::{offline, parcel::Batch, record};
-use crate::store::{MessageId, Op, Reply, StreamId, Ticket};
+use crate::store::{MessageId, Op, Refusal, Reply, StreamId, Ticket};
 use crate::xmpp::error::StreamError;
 use crate::xmpp::xml::Scanner;
 
@@ -81,7 +81,7 @@ impl Shard {
     pub fn handle(&mut self, input: Input<'_>, now: Now, fx: &mut Effects) {
         match input {
             Input::Opened { link, origin } => login::opened(self, link, origin, now, fx),
-            Input::Adopted { link, stream, .. } => login::adopted(self, link, *stream, now, fx),
+            Input::Adopted { link, stream } => login::adopted(self, link, *stream, now, fx),
             Input::Bytes { link, bytes } => self.receive(link, bytes, now, fx),
             Input::Secured { link, secured } => login::secured(self, link, secured),
             Input::Drained { link } => self.drained(link, now, fx),
@@ -193,7 +193,8 @@ impl Shard {
 
     /// Asserts every invariant; debug builds call it after each input.
     pub fn check(&self) {
-        for (key, link) in self.links.iter() {
+        // Without the count this would go on through thousands of empty slots, after every input.
+        for (key, link) in self.links.iter().take(self.links.len()) {
             let Stream::Bound(session) = link.stream else {
                 continue;
             };
@@ -234,7 +235,12 @@ impl Shard {
         );
     }
 
-    /// Whether no link, no session and no storage request is left (after `Command::Stop`).
+    /// Whether nothing waits for storage.
+    pub fn is_quiet(&self) -> bool {
+        self.core.waiters.is_empty()
+    }
+
+    /// Whether no link, no session and no storage request is left (after `Command::WriteDown`).
     pub fn is_empty(&self) -> bool {
         self.links.is_empty() && self.core.sessions.is_empty() && self.core.waiters.is_empty()
     }
@@ -344,15 +350,10 @@ impl Shard {
             Waiter::Login(link) => login::keys(self, link, reply, now, fx),
             Waiter::Hash(link) => login::hashed(self, link, reply, now, fx),
             Waiter::Load(account) => login::loaded(&mut ctx, account, reply),
-            Waiter::Journaled { session, .. } if reply != Reply::Done => {
-                // It can never be acknowledged: the client keeps it, and learns so now.
-                let farewell = Farewell::Error(StreamError::ResourceConstraint);
-                lifecycle::end(&mut ctx, session, farewell);
-            }
             Waiter::Journaled { session, number } => {
                 if reply != Reply::Done {
-                    // It can never be acknowledged: the client keeps it, and learns so now.
-                    return self.unkept(session, now, fx);
+                    let full = reply == Reply::Refused(Refusal::Full);
+                    return self.unkept(session, full, now, fx);
                 }
                 management::committed(&mut ctx, session, number);
                 self.resume_if_drained(session, now, fx);
@@ -398,9 +399,9 @@ impl Shard {
 
     /// The journal will never have an inbound stanza, so `h` can never pass it: the client must
     /// learn that, and send again what is not covered.
-    fn unkept(&mut self, key: SessionKey, now: Now, fx: &mut Effects) {
+    fn unkept(&mut self, key: SessionKey, full: bool, now: Now, fx: &mut Effects) {
         let error = StreamError::ResourceConstraint;
-        fx.events.push(Event::StorageRefused { full: true });
+        fx.events.push(Event::StorageRefused { full });
         match self.core.session(key).and_then(|session| session.link) {
             Some(link) => self.fail(link, error, now, fx),
             None => {
@@ -422,6 +423,7 @@ impl Shard {
                 self.core.policy = policy;
             }
             Command::Stop => shutdown::stop(self, now, fx),
+            Command::WriteDown => shutdown::write_down_all(self, now, fx),
             Command::Kick { account, condition } => {
                 lifecycle::kick(&mut ctx, &account, condition);
                 self.kick_logins(&account, now, fx);

@@ -2,38 +2,40 @@
 //! written down for the next process (P7).
 
 use super::lifecycle::{self, Farewell};
-use super::links::Stream;
+use super::links::{Reading, Stream};
 use super::shard::Shard;
 use super::{login, management, route};
 use crate::base::time::Now;
 use crate::session::account::AccountKey;
-use crate::session::ctx::{Ctx, Revival, Waiter};
+use crate::session::ctx::{Ctx, Return, Revival, Waiter};
 use crate::session::effects::{Effects, LinkKey};
 use crate::session::record;
 use crate::session::session::{Session, SessionKey};
 use crate::store::{Change, Head, Kind, MessageId, Op, Require};
-use crate::xmpp::error::StreamError;
+use crate::xmpp::error::{Condition, StreamError};
 use crate::xmpp::stanza::Traits;
 
-/// Says goodbye to everybody.
+/// Says goodbye to everybody who cannot come back. The others are not heard any more, and stay
+/// until [`write_down_all`]: what is under way still reaches them.
 pub fn stop(shard: &mut Shard, now: Now, fx: &mut Effects) {
     shard.stopping = true;
-    let sessions: Vec<SessionKey> = shard.core.sessions.iter().map(|(key, _)| key).collect();
     let mut ctx = Ctx {
         core: &mut shard.core,
         fx,
         now,
     };
-    let (back, gone): (Vec<SessionKey>, Vec<SessionKey>) = sessions
-        .into_iter()
-        .partition(|key| ctx.session(*key).is_some_and(|s| s.is_resumable()));
-    for key in gone {
+    let sessions = ctx.core.sessions.iter();
+    let gone = sessions.filter(|(_, session)| !session.is_resumable());
+    for key in gone.map(|(key, _)| key).collect::<Vec<SessionKey>>() {
         lifecycle::end(&mut ctx, key, Farewell::Error(StreamError::SystemShutdown));
     }
-    // Who comes back has heard who went.
     route::drain_local(&mut ctx);
-    for key in back {
-        write_down(&mut ctx, key);
+    shard.adopt_orphans(fx);
+    let bound = shard.core.sessions.iter();
+    for key in bound.filter_map(|(_, session)| session.link) {
+        if let Some(link) = shard.links.get_mut(key) {
+            link.reading = Reading::Off;
+        }
     }
     let logins: Vec<LinkKey> = shard
         .links
@@ -44,6 +46,35 @@ pub fn stop(shard: &mut Shard, now: Now, fx: &mut Effects) {
     for key in logins {
         shard.fail(key, StreamError::SystemShutdown, now, fx);
     }
+}
+
+/// Writes down who may come back. Every shard has stopped by now, and what they and storage had to
+/// tell each other came, or had its time: in the record is who went and what was answered.
+pub fn write_down_all(shard: &mut Shard, now: Now, fx: &mut Effects) {
+    let mut ctx = Ctx {
+        core: &mut shard.core,
+        fx,
+        now,
+    };
+    refuse_waiting(&mut ctx);
+    let sessions = ctx.core.sessions.iter();
+    for key in sessions.map(|(key, _)| key).collect::<Vec<SessionKey>>() {
+        write_down(&mut ctx, key);
+    }
+}
+
+/// The requests that storage has not answered: `h` covers them, so their clients would not ask
+/// again, and the answer would find nobody.
+fn refuse_waiting(ctx: &mut Ctx<'_>) {
+    let waiters = ctx.core.waiters.iter();
+    let kept = waiters.filter_map(|(_, (waiter, _))| match waiter {
+        Waiter::Feature { kept, .. } => kept.way_back().cloned(),
+        _ => None,
+    });
+    for back in kept.collect::<Vec<Return>>() {
+        ctx.refuse_to(&back, Condition::ResourceConstraint);
+    }
+    route::drain_local(ctx);
 }
 
 /// Puts a session on record and lets go of it without a word to its contacts: it comes back.
@@ -162,5 +193,42 @@ fn count_copies(ctx: &mut Ctx<'_>, account: AccountKey, key: SessionKey) {
         if others.contains(&id) {
             *ctx.core.copies.entry(id).or_insert(1) += 1;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::World;
+
+    const ENABLE: &str = "<enable xmlns='urn:xmpp:sm:3' resume='true'/>";
+
+    fn token(got: &[String]) -> String {
+        let enabled = got.iter().find(|e| e.starts_with("<enabled")).unwrap();
+        let id = enabled.split_once("id='").unwrap().1;
+        id.split_once('\'').unwrap().0.to_owned()
+    }
+
+    /// `h` covers it, so the client does not ask again.
+    #[test]
+    fn a_request_that_storage_does_not_answer_is_refused_before_the_session_is_written_down() {
+        let mut world = World::with_online(["romeo@localhost/orchard"]);
+        world.sends("romeo", ENABLE);
+        let previd = token(&world.receives("romeo"));
+        world.stall(true);
+        let set = "<iq type='set' id='s'><vCard xmlns='vcard-temp'><FN>R</FN></vCard></iq>";
+        world.sends("romeo", set);
+        assert_eq!(world.receives("romeo"), [""; 0]);
+        world.stop();
+        world.authenticates("romeo@localhost/orchard");
+        world.sends(
+            "romeo",
+            &format!("<resume xmlns='urn:xmpp:sm:3' previd='{previd}' h='0'/>"),
+        );
+        let got = world.receives("romeo").concat();
+        assert!(got.contains("<resumed") && got.contains("h='1'"), "{got}");
+        assert!(
+            got.contains("type='error'") && got.contains("id='s'"),
+            "{got}"
+        );
     }
 }

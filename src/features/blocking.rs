@@ -6,7 +6,7 @@ use crate::session::account::{
 };
 use crate::session::ctx::{Ctx, Iq, Kept};
 use crate::session::session::{Flags, SessionKey};
-use crate::store::{Change, Kind as Table, Op, Reply, Require};
+use crate::store::{Kind as Table, Reply};
 use crate::xmpp::error::{Condition, StanzaError};
 use crate::xmpp::jid::{self, Jid};
 use crate::xmpp::ns;
@@ -78,7 +78,9 @@ fn block(ctx: &mut Ctx<'_>, iq: &Iq<'_>) {
             list.insert(at, jid.clone());
         }
     }
-    if list.len() > maximum {
+    // A client gets the list in one piece, as it does its roster.
+    let octets_max = ctx.policy.limits.link_output_octets_max;
+    if list.len() > maximum || write_items("blocklist", &list).len() > octets_max {
         return ctx.refuse(iq, Condition::ResourceConstraint);
     }
     change(ctx, key, iq, jids, list);
@@ -118,22 +120,7 @@ fn change(ctx: &mut Ctx<'_>, key: AccountKey, iq: &Iq<'_>, jids: Vec<Box<str>>, 
         blocks,
     };
     ctx.ask_then(Kept::Blocked(Box::new(change)), stored, |ops| {
-        let owner = ops.keep(owner.as_bytes());
-        let key = ops.keep(b"");
-        let value = ops.keep(&record);
-        Op::Write {
-            require: Require::Present {
-                owner: owner.clone(),
-                kind: Table::Credentials,
-                key: key.clone(),
-            },
-            changes: vec![Change::Put {
-                owner,
-                kind: Table::Blocked,
-                key,
-                value,
-            }],
-        }
+        ops.put_of_account(&owner, Table::Blocked, &record)
     });
 }
 

@@ -41,13 +41,13 @@ fn uptime(ctx: &mut Ctx<'_>, iq: &Iq<'_>) {
 
 /// Section 3: for those who may see the account's presence.
 fn last_seen(ctx: &mut Ctx<'_>, iq: &Iq<'_>) {
-    let Some(key) = iq.account else { return };
-    let Some(account) = ctx.accounts.get(key) else {
-        return;
-    };
-    if !iq.own && !account.is_seen_by(iq.stanza.from) {
+    let account = iq
+        .account
+        .and_then(|key| Some((key, ctx.accounts.get(key)?)));
+    let seen = account.filter(|(_, account)| iq.own || account.is_seen_by(iq.stanza.from));
+    let Some((key, account)) = seen else {
         return ctx.refuse(iq, Condition::Forbidden);
-    }
+    };
     let owner = account.jid.clone();
     if !ctx.sessions_with(key, Flags::AVAILABLE).is_empty() {
         return ctx.reply(iq, query(0, ""));

@@ -4,6 +4,7 @@
 use super::Feature;
 use crate::session::account::{AccountKey, BLOCKED};
 use crate::session::ctx::Ctx;
+use crate::session::roster::Item;
 use crate::session::session::{Flags, SessionKey};
 use crate::session::shown::{self, Shown};
 use crate::store::{Change, Kind as Table, Op, Require};
@@ -173,18 +174,22 @@ fn directed(ctx: &mut Ctx<'_>, key: SessionKey, stanza: &Stanza<'_>) {
     ctx.post(stanza);
 }
 
-/// A client may ask itself. Blocked contacts are as good as absent.
+/// A client may ask itself. Blocked contacts are as good as absent. Whoever has not answered the
+/// user's request yet would deny the probe, and so the request.
 fn probe(ctx: &mut Ctx<'_>, key: SessionKey, stanza: &Stanza<'_>) {
-    if ctx
-        .account_of(key)
-        .is_some_and(|account| !account.blocks(stanza.to))
-    {
-        ctx.post(stanza);
+    let Some(account) = ctx.account_of(key) else {
+        return;
+    };
+    let (contact, _) = jid::split_resource(stanza.to);
+    let asking = |item: &Item| item.ask && !item.subscription.to;
+    if account.blocks(stanza.to) || account.contact(contact).is_some_and(asking) {
+        return;
     }
+    ctx.post(stanza);
 }
 
-/// Section 4.3.2: who may know is told; who may not hears that there is no subscription, unless
-/// the account still thinks about it.
+/// Section 4.3.2: who may know is told; who may not hears that there is no subscription, as from
+/// an account that does not exist.
 fn received(ctx: &mut Ctx<'_>, key: AccountKey, stanza: &Stanza<'_>) {
     if stanza.class != Type::Probe {
         return;
@@ -192,27 +197,14 @@ fn received(ctx: &mut Ctx<'_>, key: AccountKey, stanza: &Stanza<'_>) {
     let Some(account) = ctx.accounts.get(key) else {
         return;
     };
-    let (asker, _) = jid::split_resource(stanza.from);
     let own = account.jid.clone();
-    let class = if account.is_seen_by(stanza.from) {
-        if !ctx.sessions_with(key, Flags::AVAILABLE).is_empty() {
-            return ctx.show_presence(key, stanza.from);
-        }
-        Type::Unavailable
-    } else if account
-        .contact(asker)
-        .is_some_and(|item| item.request.is_some())
-    {
-        return;
-    } else {
-        Type::Unsubscribed
-    };
-    let to = if class == Type::Unsubscribed {
-        asker
-    } else {
-        stanza.from
-    };
-    let draft = Draft::new(Kind::Presence, class, &own, to, b"");
+    if !account.is_seen_by(stanza.from) {
+        return ctx.deny_probe(&own, stanza.from);
+    }
+    if !ctx.sessions_with(key, Flags::AVAILABLE).is_empty() {
+        return ctx.show_presence(key, stanza.from);
+    }
+    let draft = Draft::new(Kind::Presence, Type::Unavailable, &own, stanza.from, b"");
     ctx.post(&draft.as_stanza());
 }
 
@@ -250,11 +242,14 @@ fn note_last(ctx: &mut Ctx<'_>, account: AccountKey, stanza: &Stanza<'_>) {
     let Some(owner) = ctx.accounts.get(account).map(|account| account.jid.clone()) else {
         return;
     };
-    let tree = read(stanza);
-    let status = tree
-        .child(ns::CLIENT, "status")
-        .map(Tree::text)
-        .unwrap_or_default();
+    // A logout seldom says anything: only then is it opened.
+    let status = match memchr::memmem::find(stanza.content, b"status") {
+        None => String::new(),
+        Some(_) => read(stanza)
+            .child(ns::CLIENT, "status")
+            .map(Tree::text)
+            .unwrap_or_default(),
+    };
     let record = crate::session::last::encode(ctx.now.wall_ms, &status);
     ctx.tell(|ops| {
         let owner = ops.keep(owner.as_bytes());
@@ -280,6 +275,35 @@ fn note_last(ctx: &mut Ctx<'_>, account: AccountKey, stanza: &Stanza<'_>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::session::roster::Roster;
+    use crate::testing::{Plan, World};
+
+    /// Section 4.3.2: who believes to see an account that is gone learns better by the probe.
+    #[test]
+    fn an_account_that_is_gone_denies_a_probe() {
+        let mut world = World::new(Plan {
+            accounts: vec!["romeo@localhost".into()],
+            ..Plan::default()
+        });
+        let mut roster = Roster::default();
+        let item = roster.entry("juliet@localhost");
+        (item.subscription.to, item.listed) = (true, true);
+        let record = roster.encode();
+        world.depot().put("romeo@localhost", Table::Roster, &record);
+        world.logs_in("romeo@localhost/orchard");
+        let get = "<iq type='get' id='1'><query xmlns='jabber:iq:roster'/></iq>";
+        world.sends("romeo", get);
+        assert!(
+            world
+                .receives("romeo")
+                .concat()
+                .contains("subscription='to'")
+        );
+        world.sends("romeo", "<presence/>");
+        let got = world.receives("romeo").concat();
+        assert!(got.contains("type='unsubscribed'"), "{got}");
+        assert!(got.contains("subscription='none'"), "{got}");
+    }
 
     #[test]
     fn a_priority_is_a_number_of_one_octet() {

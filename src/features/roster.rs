@@ -78,23 +78,20 @@ fn set(ctx: &mut Ctx<'_>, iq: &Iq<'_>) {
         return;
     };
     let present = account.contact(&wanted.jid).is_some_and(|item| item.listed);
-    let maximum = ctx.policy.limits.roster_items_max;
-    let full = || {
-        account
-            .roster
-            .as_deref()
-            .is_some_and(|r| r.listed().count() >= maximum)
-    };
     if *wanted.jid == *account.jid {
         return ctx.refuse(iq, Condition::NotAllowed);
     }
     match &wanted.edit {
         Edit::Remove if !present => return ctx.refuse(iq, Condition::ItemNotFound),
         Edit::Remove => {}
-        Edit::Update { .. } if !present && full() => {
-            return ctx.refuse(iq, Condition::NotAllowed);
+        Edit::Update { .. } => {
+            let before = account.contact(&wanted.jid).cloned();
+            let mut after = before.unwrap_or_else(|| Item::new(&wanted.jid));
+            wanted.edit.apply(&mut after);
+            if !account.has_room(&ctx.policy.limits, &after) {
+                return ctx.refuse(iq, Condition::NotAllowed);
+            }
         }
-        Edit::Update { .. } => {}
     }
     let cause = Cause {
         back: Some(iq.way_back()),

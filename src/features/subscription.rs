@@ -183,13 +183,10 @@ fn sent(ctx: &mut Ctx<'_>, key: SessionKey, stanza: &Stanza<'_>) {
     let item = account.contact(contact);
     let state = State::of(item);
     let listed = item.is_some_and(|item| item.listed);
-    let maximum = ctx.policy.limits.roster_items_max;
-    let full = account
-        .roster
-        .as_deref()
-        .is_some_and(|r| r.listed().count() >= maximum);
     let (next, way) = state.outbound(stanza.class);
-    if next.is_listed() && !listed && full {
+    let mut after = item.cloned().unwrap_or_else(|| Item::new(contact));
+    next.apply(&mut after);
+    if !listed && after.listed && !account.has_room(&ctx.policy.limits, &after) {
         return ctx.refuse_session(key, stanza, Condition::NotAllowed);
     }
     let head = head_from(stanza, own);

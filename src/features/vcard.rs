@@ -2,7 +2,7 @@
 
 use super::{Asked, Feature, IqRoute, Xep};
 use crate::session::ctx::{Ctx, Iq, Kept};
-use crate::store::{Change, Kind as Table, Op, Reply, Require};
+use crate::store::{Kind as Table, Op, Reply};
 use crate::xmpp::error::Condition;
 use crate::xmpp::ns;
 
@@ -39,7 +39,7 @@ fn get(ctx: &mut Ctx<'_>, iq: &Iq<'_>) {
         .and_then(|key| ctx.accounts.get(key))
         .map(|a| a.jid.clone())
     else {
-        return;
+        return ctx.refuse(iq, Condition::ServiceUnavailable);
     };
     let then = if iq.own { found_own } else { found };
     ctx.ask_then(Kept::Iq(Box::new(iq.way_back())), then, |ops| Op::Get {
@@ -82,22 +82,7 @@ fn set(ctx: &mut Ctx<'_>, iq: &Iq<'_>) {
         return ctx.refuse(iq, Condition::ResourceConstraint);
     }
     ctx.ask_then(Kept::Iq(Box::new(iq.way_back())), stored, |ops| {
-        let owner = ops.keep(owner.as_bytes());
-        let key = ops.keep(b"");
-        let value = ops.keep(&card);
-        Op::Write {
-            require: Require::Present {
-                owner: owner.clone(),
-                kind: Table::Credentials,
-                key: key.clone(),
-            },
-            changes: vec![Change::Put {
-                owner,
-                kind: Table::Vcard,
-                key,
-                value,
-            }],
-        }
+        ops.put_of_account(&owner, Table::Vcard, &card)
     });
 }
 

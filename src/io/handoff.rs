@@ -19,7 +19,7 @@ use rustix::net::{
 use smallvec::SmallVec;
 
 use crate::base::pool::RESTING_MAX;
-use crate::engine::{Origin, Released};
+use crate::engine::Released;
 use crate::io::mailbox::{Inlet, Post};
 use crate::io::socket::Flags;
 use crate::io::tls::Tls;
@@ -30,7 +30,6 @@ pub struct Handoff {
     pub(super) from: ShardId,
     /// The socket itself, or nothing when its descriptor went ahead.
     pub(super) socket: Option<TcpStream>,
-    pub(super) origin: Origin,
     pub(super) stream: Box<Released>,
     pub(super) tls: Option<Box<Tls>>,
     pub(super) flags: Flags,

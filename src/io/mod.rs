@@ -116,15 +116,19 @@ struct Shared {
 #[derive(Default)]
 struct Progress {
     idle: AtomicBool,
+    /// Whether it waits for nobody but clients.
+    quiet: AtomicBool,
     posts: AtomicU64,
 }
 
 impl Progress {
     /// One more post is about to be looked at.
     fn count(&self) {
+        // Whoever has not seen the number grow yet looks again, and sees this.
+        self.quiet.store(false, Ordering::Release);
         // Only this shard writes, so a load and a store will do.
         let posts = self.posts.load(Ordering::Relaxed) + 1;
-        self.posts.store(posts, Ordering::Relaxed);
+        self.posts.store(posts, Ordering::Release);
     }
 }
 
@@ -343,16 +347,16 @@ impl Shared {
         wakers.chain(self.census.descriptor()).collect()
     }
 
-    /// Whether nothing is left anywhere, and how many posts it took to get there.
-    fn rest(&self) -> Option<u64> {
+    /// Whether every shard says so by `flag`, and how many posts it took to get there.
+    fn rest(&self, flag: fn(&Progress) -> &AtomicBool) -> Option<u64> {
         let mut posts = 0;
         for (inlet, progress) in self.inlets.iter().zip(&self.progress) {
-            // Who is idle has posted all it had before it said so.
-            let idle = progress.idle.load(Ordering::Acquire);
-            if !idle || !inlet.is_empty() {
+            // Who says so has posted all it had before.
+            let rests = flag(progress).load(Ordering::Acquire);
+            if !rests || !inlet.is_empty() {
                 return None;
             }
-            posts += progress.posts.load(Ordering::Relaxed);
+            posts += progress.posts.load(Ordering::Acquire);
         }
         Some(posts)
     }
@@ -419,23 +423,22 @@ impl Handle {
         }
     }
 
-    /// Waits until every shard is empty, at most for `patience`, then ends the threads. Send
-    /// [`Command::Stop`] before. Returns whether all was done in time.
-    pub fn join(mut self, patience: Duration) -> bool {
+    /// Ends all sessions: closes the listeners, tells whoever cannot come back, and when nothing
+    /// is under way any more, or half of `patience` is over, writes down who can. Next comes
+    /// [`Handle::join`] with the patience that this returns.
+    pub fn stop(&self, patience: Duration) -> Duration {
         let deadline = Instant::now() + patience;
-        let mut before = None;
-        let done = loop {
-            // Twice the same: nothing was on the way between two shards when we looked first.
-            let rest = self.shared.rest();
-            if rest.is_some() && rest == before {
-                break true;
-            }
-            before = rest;
-            if Instant::now() >= deadline {
-                break false;
-            }
-            std::thread::sleep(LOOK);
-        };
+        self.stop_accepting();
+        self.broadcast(|| Command::Stop);
+        self.wait(|progress| &progress.quiet, deadline - patience / 2);
+        self.broadcast(|| Command::WriteDown);
+        deadline.saturating_duration_since(Instant::now())
+    }
+
+    /// Waits until every shard is empty, at most for `patience`, then ends the threads. Call
+    /// [`Handle::stop`] before. Returns whether all was done in time.
+    pub fn join(mut self, patience: Duration) -> bool {
+        let done = self.wait(|progress| &progress.idle, Instant::now() + patience);
         for inlet in &self.shared.inlets {
             inlet.post(Post::End);
         }
@@ -444,6 +447,23 @@ impl Handle {
             let _ = thread.join();
         }
         done
+    }
+
+    /// Waits until all shards rest by `flag`; whether they did before `deadline`.
+    fn wait(&self, flag: fn(&Progress) -> &AtomicBool, deadline: Instant) -> bool {
+        let mut before = None;
+        loop {
+            // Twice the same: nothing was on the way between two shards when we looked first.
+            let rest = self.shared.rest(flag);
+            if rest.is_some() && rest == before {
+                return true;
+            }
+            before = rest;
+            if Instant::now() >= deadline {
+                return false;
+            }
+            std::thread::sleep(LOOK);
+        }
     }
 }
 

@@ -340,15 +340,15 @@ impl Reactor {
     /// For who waits for the end: whether this shard has anything left.
     fn tell_progress(&self) {
         let effects = &self.shard.effects;
-        let idle = self.links.is_empty()
-            && self.shard.shard().is_empty()
+        let quiet = self.shard.shard().is_quiet()
             && effects.links.is_empty()
             && effects.ops.is_empty()
             && !self.keeps_mail
             && !self.courier.is_waiting();
-        self.shared.progress[usize::from(self.id)]
-            .idle
-            .store(idle, Ordering::Release);
+        let idle = quiet && self.links.is_empty() && self.shard.shard().is_empty();
+        let progress = &self.shared.progress[usize::from(self.id)];
+        progress.quiet.store(quiet, Ordering::Release);
+        progress.idle.store(idle, Ordering::Release);
     }
 
     fn report(&self) -> ShardReport {

@@ -135,8 +135,18 @@ impl Socket {
 
     /// One `send`. Fewer octets than given mean that the kernel has no room.
     pub(super) fn send(&self, bytes: &[u8]) -> Sent {
+        self.send_with(bytes, SendFlags::NOSIGNAL)
+    }
+
+    /// As [`Socket::send`], for what [`Socket::end_output`] or the close follows at once: the last
+    /// octets and the end travel in one segment.
+    pub(super) fn send_last(&self, bytes: &[u8]) -> Sent {
+        self.send_with(bytes, SendFlags::NOSIGNAL | SendFlags::MORE)
+    }
+
+    fn send_with(&self, bytes: &[u8], flags: SendFlags) -> Sent {
         loop {
-            return match send(&self.stream, bytes, SendFlags::NOSIGNAL) {
+            return match send(&self.stream, bytes, flags) {
                 Ok(octets) => Sent::Octets(octets),
                 Err(Errno::AGAIN) => Sent::Octets(0),
                 Err(Errno::INTR) => continue,

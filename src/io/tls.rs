@@ -165,6 +165,9 @@ impl Tls {
             done += discard;
             match step {
                 Step::Again => {}
+                // To ask once more would only tell that there is nothing.
+                Step::Read if done == incoming.len() => break,
+                Step::Read => {}
                 Step::PeerClosed => standing = Standing::PeerClosed,
                 Step::Blocked => break,
                 Step::Failed => {
@@ -205,7 +208,7 @@ impl Tls {
         let step = match state {
             Ok(ConnectionState::ReadTraffic(mut traffic)) => {
                 secure(&mut self.handshake, take);
-                let mut step = Step::Again;
+                let mut step = Step::Read;
                 while let Some(record) = traffic.next_record() {
                     match record {
                         Ok(record) => {
@@ -335,6 +338,8 @@ type Traffic<'c> = WriteTraffic<'c, rustls::server::ServerConnectionData>;
 /// How the loop over rustls' states goes on.
 enum Step {
     Again,
+    /// As many records as were whole are decrypted.
+    Read,
     Blocked,
     PeerClosed,
     Failed,

@@ -21,7 +21,7 @@ use super::log::Log;
 use super::manager::tell_manager;
 use super::plan::{Machine, Plan};
 use super::reload::Reloader;
-use super::signals::{self, Wish};
+use super::signals::{self, Outcome, Wish};
 use super::status::Listeners;
 use super::{admin, data, demo, vault};
 use crate::base::event::Event;
@@ -40,8 +40,8 @@ type Wishes = (Sender<Wish>, Receiver<Wish>);
 /// How a server ended.
 enum Ended {
     Stopped,
-    /// To start again on the staged store; whom to tell where the former one is.
-    ForRestore(Box<Loaded>, Sender<Option<PathBuf>>),
+    /// To start again on the staged store; whom to tell what became of it.
+    ForRestore(Box<Loaded>, Sender<Outcome>),
 }
 
 /// What comes after a stop.
@@ -53,7 +53,7 @@ enum Next {
 
 /// A restore that waits for the new server.
 struct Restored {
-    reply: Sender<Option<PathBuf>>,
+    reply: Sender<Outcome>,
     former: Option<PathBuf>,
 }
 
@@ -70,16 +70,24 @@ pub fn serve(mut loaded: Loaded, give_back: GiveBack) -> Result<Exit, Failure> {
     raise_descriptors();
     let mut restored = None;
     let served = loop {
-        match run(loaded, &log, &wishes, give_back, restored.take()) {
+        match run(loaded, &log, &wishes, give_back, &mut restored) {
             Ok(Ended::Stopped) => break Ok(Exit::Done),
             Ok(Ended::ForRestore(again, reply)) => {
                 loaded = *again;
                 match vault::swap(&loaded.config.data_dir) {
                     Ok(former) => restored = Some(Restored { reply, former }),
-                    Err(line) => break Err(Failure::new(Exit::Data, line)),
+                    Err(line) => {
+                        let _ = reply.send(Err(line.clone()));
+                        break Err(Failure::new(Exit::Data, line));
+                    }
                 }
             }
-            Err(failure) => break Err(failure),
+            Err(failure) => {
+                if let Some(Restored { reply, .. }) = restored {
+                    let _ = reply.send(Err(failure.lines.join("; ")));
+                }
+                break Err(failure);
+            }
         }
     };
     log.flush();
@@ -91,7 +99,7 @@ fn run(
     log: &Log,
     wishes: &Wishes,
     give_back: GiveBack,
-    restored: Option<Restored>,
+    restored: &mut Option<Restored>,
 ) -> Result<Ended, Failure> {
     let began = Instant::now();
     let config = &loaded.config;
@@ -112,9 +120,9 @@ fn run(
     // Recovery needed more than the server will.
     give_back(Unused::Now);
     tell_started(&loaded, &live, log, began);
-    if let Some(Restored { reply, former }) = restored {
+    if let Some(Restored { reply, former }) = restored.take() {
         // A command that was interrupted learns of it from the log.
-        let _ = reply.send(former);
+        let _ = reply.send(Ok(former));
     }
     let (loaded, reply) = wait(&live, reloader, &wishes.1);
     let next = if reply.is_some() {
@@ -249,7 +257,7 @@ fn wait(
     live: &Live,
     mut reloader: Reloader,
     wishes: &Receiver<Wish>,
-) -> (Loaded, Option<Sender<Option<PathBuf>>>) {
+) -> (Loaded, Option<Sender<Outcome>>) {
     loop {
         match wishes.recv_timeout(DAY) {
             Ok(Wish::Stop) => return (reloader.into_loaded(), None),
@@ -275,9 +283,8 @@ fn stop(live: &Live, storage: &Storage, loaded: &Loaded, next: Next) {
     let patience = loaded.config.shutdown_timeout;
     tracing::info!(seconds = patience.as_secs(), "stopping");
     let in_time = live.take().is_none_or(|reactors| {
-        reactors.stop_accepting();
-        reactors.broadcast(|| Command::Stop);
-        reactors.join(patience)
+        let rest = reactors.stop(patience);
+        reactors.join(rest)
     });
     storage.stop();
     let _ = std::fs::remove_file(loaded.config.data_dir.join(admin::SOCKET));

@@ -70,7 +70,9 @@ impl Live {
         let (reply, replies) = bounded(1);
         let asked = self.wishes.send(Wish::Restore(reply));
         let answered = asked.ok().and_then(|()| replies.recv().ok());
-        answered.ok_or_else(|| "the server could not start again; its log says why".into())
+        answered
+            .unwrap_or_else(|| Err("its log says why".into()))
+            .map_err(|line| format!("the server could not start again: {line}"))
     }
 
     /// Gives every shard a command.

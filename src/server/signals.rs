@@ -9,6 +9,9 @@ use signal_hook::iterator::Signals;
 
 use super::exit::Exit;
 
+/// Where the former store is kept, or why the server could not start again.
+pub type Outcome = Result<Option<PathBuf>, String>;
+
 /// What the administrator wants.
 #[derive(Debug)]
 pub enum Wish {
@@ -16,8 +19,8 @@ pub enum Wish {
     Reload,
     /// SIGTERM, or Ctrl-C. A second one ends the process where it stands.
     Stop,
-    /// A staged store is to take the place of the one in use; whom to tell where the former is.
-    Restore(Sender<Option<PathBuf>>),
+    /// A staged store is to take the place of the one in use; whom to tell what became of it.
+    Restore(Sender<Outcome>),
 }
 
 /// Takes over the signals of this process, on a thread of its own.

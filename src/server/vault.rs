@@ -127,13 +127,12 @@ pub fn swap(data_dir: &Path) -> Result<Option<PathBuf>, String> {
     // One step for the file system: at no instant is there no store.
     renameat_with(CWD, &staged, CWD, &store, RenameFlags::EXCHANGE)
         .map_err(|e| failed(e.into()))?;
-    let stamp = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ");
-    let former = data_dir.join(format!("store.before-{stamp}"));
     if !depot::is_store(&staged) {
         // Nothing but the lock, which was taken to be alone.
         remove(&staged).map_err(failed)?;
         return Ok(None);
     }
+    let former = former_place(data_dir);
     fs::rename(&staged, &former).map_err(failed)?;
     fs::File::open(data_dir)
         .and_then(|dir| dir.sync_all())
@@ -141,9 +140,44 @@ pub fn swap(data_dir: &Path) -> Result<Option<PathBuf>, String> {
     Ok(Some(former))
 }
 
+/// A free name for a former store. Two restores may happen within one second, or the clock may
+/// have been set back.
+fn former_place(data_dir: &Path) -> PathBuf {
+    let stamp = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ");
+    let first = std::iter::once(String::new());
+    let mut names = first.chain((2..).map(|number| format!("-{number}")));
+    let place = names.find_map(|more| {
+        let place = data_dir.join(format!("store.before-{stamp}{more}"));
+        (!place.exists()).then_some(place)
+    });
+    place.expect("numbers do not end")
+}
+
 fn remove(dir: &Path) -> io::Result<()> {
     match fs::remove_dir_all(dir) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The former store of the second one must not meet that of the first.
+    #[test]
+    fn restores_in_quick_succession_keep_every_former_store() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let store = |name: &str, schema: &str| {
+            fs::create_dir(dir.path().join(name)).expect("made");
+            fs::write(dir.path().join(name).join("SCHEMA"), schema).expect("written");
+        };
+        store("store", "0");
+        for number in 1..=4 {
+            store(STAGED, &number.to_string());
+            let former = swap(dir.path()).expect("swapped").expect("there was one");
+            let kept = fs::read_to_string(former.join("SCHEMA")).expect("kept");
+            assert_eq!(kept, (number - 1).to_string());
+        }
     }
 }

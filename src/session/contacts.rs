@@ -5,7 +5,8 @@ use super::ctx::{Ctx, Kept, Return};
 use super::parcel::Batch;
 use super::roster::{Item, Roster};
 use super::session::{Flags, SessionKey};
-use crate::store::{Change, Kind as Table, Op, Reply, Require};
+use crate::base::limits::Limits;
+use crate::store::{Kind as Table, Reply};
 use crate::xmpp::ns;
 use crate::xmpp::stanza::{Draft, Kind, Stanza, Type};
 use crate::xmpp::xml::writer::Writer;
@@ -85,22 +86,7 @@ impl Ctx<'_> {
             cause: batch,
         };
         self.ask_then(Kept::Roster(Box::new(change)), cause.then, |ops| {
-            let owner = ops.keep(owner.as_bytes());
-            let key = ops.keep(b"");
-            let value = ops.keep(&record);
-            Op::Write {
-                require: Require::Present {
-                    owner: owner.clone(),
-                    kind: Table::Credentials,
-                    key: key.clone(),
-                },
-                changes: vec![Change::Put {
-                    owner,
-                    kind: Table::Roster,
-                    key,
-                    value,
-                }],
-            }
+            ops.put_of_account(&owner, Table::Roster, &record)
         });
     }
 
@@ -198,12 +184,33 @@ impl Account {
     pub fn contact(&self, jid: &str) -> Option<&Item> {
         self.roster.as_deref().and_then(|roster| roster.find(jid))
     }
+
+    /// See [`Roster::has_room`].
+    pub fn has_room(&self, limits: &Limits, item: &Item) -> bool {
+        match self.roster.as_deref() {
+            Some(roster) => roster.has_room(limits, item),
+            None => Roster::default().has_room(limits, item),
+        }
+    }
 }
 
 impl Roster {
     /// Items that the user sees, which are those that count against the limit.
     pub fn listed(&self) -> impl Iterator<Item = &Item> {
         self.items.iter().filter(|item| item.listed)
+    }
+
+    /// Whether `item` may be listed, or take the place of the one that is. A client gets the list
+    /// in one piece: one that is longer than what a link may be owed would end its session at every
+    /// login (SECURITY, P10). What becomes shorter always fits.
+    pub fn has_room(&self, limits: &Limits, item: &Item) -> bool {
+        let before = self.find(&item.jid).filter(|before| before.listed);
+        if before.is_none() && self.listed().count() >= limits.roster_items_max {
+            return false;
+        }
+        let (old, new) = (before.map_or(0, Item::octets_len), item.octets_len());
+        let all: usize = self.listed().map(Item::octets_len).sum();
+        new <= old || all - old + new <= limits.link_output_octets_max
     }
 }
 
@@ -220,6 +227,13 @@ impl Item {
         } = self;
         let none = !subscription.to && !subscription.from && !ask && !approved;
         none && request.is_none() && !listed
+    }
+
+    /// Octets of it as a client sees it.
+    fn octets_len(&self) -> usize {
+        let mut out = Vec::new();
+        self.write(&mut Writer::new(&mut out));
+        out.len()
     }
 
     /// Writes it as a client sees it (RFC 6121 section 2.1.2).

@@ -164,6 +164,18 @@ pub enum Kept {
     Blocked(Box<BlockChange>),
 }
 
+impl Kept {
+    /// The way back to who waits for an answer, if anybody does.
+    pub fn way_back(&self) -> Option<&Return> {
+        match self {
+            Self::Iq(back) | Self::IqWith(back, _) => Some(back),
+            Self::Roster(change) => change.back.as_ref(),
+            Self::Blocked(change) => Some(&change.back),
+            Self::Nothing | Self::Account(_) | Self::Session(_) => None,
+        }
+    }
+}
+
 /// The way back to who asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Return {
@@ -180,7 +192,7 @@ pub struct Iq<'a> {
     pub stanza: Stanza<'a>,
     /// Of the asker, when it lives in this shard and asks for itself.
     pub session: Option<SessionKey>,
-    /// Whose account is asked; none: the server itself.
+    /// Whose account is asked; none: the server itself, or an account that does not exist.
     pub account: Option<AccountKey>,
     /// Whether asker and asked are the same account.
     pub own: bool,
@@ -202,6 +214,28 @@ impl Iq<'_> {
         }
     }
 }
+
+/// 128 bits written out; every step of a login makes two.
+#[derive(Clone, Copy)]
+pub struct Token([u8; 32]);
+
+impl Token {
+    fn of(bits: u128) -> Self {
+        let mut digits = [0; 32];
+        for (pair, octet) in digits.chunks_exact_mut(2).zip(bits.to_be_bytes()) {
+            pair[0] = HEX[usize::from(octet >> 4)];
+            pair[1] = HEX[usize::from(octet & 0xf)];
+        }
+        Self(digits)
+    }
+
+    /// The digits.
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).expect("digits are ASCII")
+    }
+}
+
+const HEX: &[u8; 16] = b"0123456789abcdef";
 
 /// One input's view: the shard's state, the effects so far, the time.
 pub struct Ctx<'c> {
@@ -303,8 +337,8 @@ impl Core {
     }
 
     /// 128 unguessable bits as 32 hexadecimal digits.
-    pub fn token(&mut self) -> String {
-        format!("{:032x}", self.random())
+    pub fn token(&mut self) -> Token {
+        Token::of(self.random())
     }
 
     /// A fresh message id; see [`MessageId`].

@@ -12,7 +12,8 @@ pub fn encode(wall_ms: u64, status: &str) -> Vec<u8> {
         .into_iter()
         .find(|end| status.is_char_boundary(*end))
         .unwrap_or(0);
-    let mut record = vec![VERSION];
+    let mut record = Vec::with_capacity(1 + size_of::<u64>() + end);
+    record.push(VERSION);
     record.extend_from_slice(&wall_ms.to_be_bytes());
     record.extend_from_slice(&status.as_bytes()[..end]);
     record

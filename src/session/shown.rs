@@ -128,6 +128,14 @@ impl Ctx<'_> {
         }
     }
 
+    /// Answers a probe of somebody who may not see the account `own`, which need not exist (RFC
+    /// 6121 section 4.3.2): from and to the bare JID, or presence would leak.
+    pub fn deny_probe(&mut self, own: &str, asker: &str) {
+        let (asker, _) = jid::split_resource(asker);
+        let denied = Draft::new(Kind::Presence, Type::Unsubscribed, own, asker, b"");
+        self.post(&denied.as_stanza());
+    }
+
     /// Tells `to` that every available session of an account is gone.
     pub fn withdraw_presence(&mut self, account: AccountKey, to: &str) {
         for session in self.sessions_of(account) {

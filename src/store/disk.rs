@@ -13,7 +13,8 @@ use super::answer::{holds, read};
 use super::backup::Frozen;
 use super::files::Files;
 use super::index::{Edit, Edits, Index, IndexError, Persist};
-use super::journal::{self, Journal, NewMessage, Settings, State};
+use super::journal::{self, EDIT_OVERHEAD_OCTETS, Journal, NewMessage, Settings, State};
+use super::late::{self, Late};
 use super::open::DirLock;
 use super::{
     Backend, Change, MessageId, Op, Ops, Recovered, Refusal, Replies, Reply, Require, Rest, Synced,
@@ -25,6 +26,10 @@ pub struct DiskBackend {
     journal: Arc<Mutex<Journal>>,
     index: Box<dyn Index>,
     half: Half,
+    /// Rows that nobody waits for.
+    late: Late,
+    /// Octets of them that are written without waiting for more.
+    late_octets_max: usize,
     /// Owners whose rows the index has not got, because applying a write failed. Not empty: no
     /// write is accepted until the index was opened again.
     behind: HashSet<Box<[u8]>, foldhash::fast::RandomState>,
@@ -48,6 +53,7 @@ impl DiskBackend {
         mut index: Box<dyn Index>,
     ) -> io::Result<(Self, Recovered)> {
         let (journal, recovered) = journal::recover(files, quarantine, settings, &mut *index)?;
+        let late_octets_max = journal.changes_octets_max().min(LATE_OCTETS_MAX);
         let journal = Arc::new(Mutex::new(journal));
         let half = Half {
             journal: journal.clone(),
@@ -57,6 +63,8 @@ impl DiskBackend {
             journal,
             index,
             half,
+            late: Late::default(),
+            late_octets_max,
             caught_up_at: None,
             catch_up_pause: Duration::ZERO,
             lock: None,
@@ -79,6 +87,11 @@ impl DiskBackend {
 
     fn execute_one(&mut self, ops: &Ops, ticket: Option<Ticket>, op: &Op, replies: &mut Replies) {
         let refused = match op {
+            Op::Write { require, changes }
+                if ticket.is_none() && self.put_off(ops, require, changes) =>
+            {
+                None
+            }
             Op::Write { require, changes } => match self.write(ops, ticket, require, changes) {
                 Ok(Written::Waits) => None,
                 Ok(Written::Conflict) => Some(Reply::Conflict),
@@ -114,6 +127,11 @@ impl DiskBackend {
                 .and_then(|ticket| ops.hash_job(ticket, op))
                 .map(|job| job.derive()),
             Op::Get { owner, .. } | Op::Head { owner } | Op::Range { owner, .. } => {
+                if let Op::Get { kind, .. } | Op::Range { kind, .. } = op
+                    && kind.is_late()
+                {
+                    self.write_late();
+                }
                 if self.behind.contains(ops.octets(owner)) {
                     Some(Reply::Refused(Refusal::Full))
                 } else {
@@ -133,6 +151,9 @@ impl DiskBackend {
         require: &Require,
         changes: &[Change],
     ) -> Result<Written, Refusal> {
+        if late::touches(require, changes) {
+            self.write_late();
+        }
         if !self.behind.is_empty() {
             self.catch_up()?;
         }
@@ -140,27 +161,60 @@ impl DiskBackend {
             return Ok(Written::Conflict);
         }
         let edits: Edits<'_> = changes.iter().filter_map(|c| Edit::of(c, ops)).collect();
+        let settled = changes.iter().filter_map(|change| match change {
+            Change::Settle { id } => Some(*id),
+            _ => None,
+        });
+        let settled: Vec<MessageId> = settled.collect();
+        self.change(ticket, &edits, &settled)?;
+        Ok(Written::Waits)
+    }
+
+    /// One group of the journal, then the index.
+    fn change(
+        &mut self,
+        ticket: Option<Ticket>,
+        edits: &[Edit<'_>],
+        settled: &[MessageId],
+    ) -> Result<(), Refusal> {
         if edits.iter().any(|edit| edit.owner().contains(&0)) {
             return Err(Refusal::Failed);
         }
         if edits.iter().any(|edit| matches!(edit, Edit::Put { .. })) {
             self.index.check_room()?;
         }
-        let settled = changes.iter().filter_map(|change| match change {
-            Change::Settle { id } => Some(*id),
-            _ => None,
-        });
-        let settled: Vec<MessageId> = settled.collect();
         // Held until the index has it: a checkpoint in between would not cover it.
         let mut journal = lock(&self.journal);
-        let sequence = journal.changes(ticket, &edits, &settled)?;
-        if !edits.is_empty() && self.index.apply(&edits, sequence).is_err() {
+        let sequence = journal.changes(ticket, edits, settled)?;
+        if !edits.is_empty() && self.index.apply(edits, sequence).is_err() {
             // The journal has it, so it is done; the index gets it when it is opened again.
             self.behind
                 .extend(edits.iter().map(|edit| edit.owner().into()));
             journal.hold_checkpoints();
         }
-        Ok(Written::Waits)
+        Ok(())
+    }
+
+    /// Keeps a write that nobody waits for until there is more to write, and tells whether it did.
+    fn put_off(&mut self, ops: &Ops, require: &Require, changes: &[Change]) -> bool {
+        if !late::may_wait(changes) || !self.behind.is_empty() {
+            return false;
+        }
+        let edits: Edits<'_> = changes.iter().filter_map(|c| Edit::of(c, ops)).collect();
+        let size: usize = edits.iter().map(Edit::octets_len).sum();
+        let size = size + edits.len() * EDIT_OVERHEAD_OCTETS;
+        let fits = size <= self.late_octets_max;
+        if !fits || edits.iter().any(|edit| edit.owner().contains(&0)) {
+            return false;
+        }
+        // As good as written: whatever asks for such a row or removes it finds it in its place.
+        if matches!(holds(&*self.index, ops, require), Ok(true)) {
+            if self.late.record_octets() + size > self.late_octets_max {
+                self.write_late();
+            }
+            self.late.take(&edits);
+        }
+        true
     }
 
     /// Opens an index that failed and replays what it lacks.
@@ -182,6 +236,9 @@ impl DiskBackend {
     }
 }
 
+/// Rows that nobody waits for, in one group: some hundred, which hold up others by a fraction of a
+/// millisecond.
+const LATE_OCTETS_MAX: usize = 16 << 10;
 /// Opening an index may take as long as a start.
 const CATCH_UP_PAUSE: Duration = Duration::from_secs(1);
 
@@ -198,7 +255,25 @@ impl Backend for DiskBackend {
     }
 
     fn commit(&mut self, replies: &mut Replies) {
+        self.write_late();
         self.half.sync(Wake::Called, replies);
+    }
+
+    fn has_late(&self) -> bool {
+        !self.late.is_empty()
+    }
+
+    fn write_late(&mut self) {
+        if self.late.is_empty() {
+            return;
+        }
+        let mut late = std::mem::take(&mut self.late);
+        if self.behind.is_empty() || self.catch_up().is_ok() {
+            // Nobody waits: what a full or failing device refuses is lost, as each alone would be.
+            let _ = self.change(None, &late.edits(), &[]);
+        }
+        late.clear();
+        self.late = late;
     }
 
     fn freeze(&self) -> Result<Frozen, IndexError> {
@@ -226,6 +301,7 @@ impl Backend for DiskBackend {
 
     fn close(&mut self) {
         let mut replies = Replies::new();
+        self.write_late();
         self.half.checkpoint(Due::Always);
         // Lazy records go with the checkpoint; what fails is found again at the next start.
         while self.half.sync(Wake::TimedOut, &mut replies) == Synced::Some {}

@@ -12,6 +12,7 @@ pub mod disk;
 pub mod files;
 pub mod index;
 pub mod journal;
+mod late;
 pub mod memory;
 pub mod open;
 pub mod schema;
@@ -85,6 +86,12 @@ impl Kind {
     pub fn from_number(number: u8) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| *kind as u8 == number)
     }
+
+    /// Whether its rows may be written a while later when nobody waits for the answer: no promise
+    /// depends on them, and only a crash tells.
+    pub const fn is_late(self) -> bool {
+        matches!(self, Self::Last)
+    }
 }
 
 /// A run of octets in the arena of an [`Ops`].
@@ -108,7 +115,8 @@ pub enum Op {
         octets: u32,
     },
     /// All changes or none, durable before the answer. Answer: [`Reply::Done`], or
-    /// [`Reply::Conflict`] when the precondition does not hold, or [`Reply::Refused`].
+    /// [`Reply::Conflict`] when the precondition does not hold, or [`Reply::Refused`]. Without a
+    /// ticket, rows of a kind that [`Kind::is_late`] wait for others and are written together.
     Write {
         require: Require,
         changes: Vec<Change>,
@@ -270,6 +278,27 @@ impl Ops {
         start..self.arena.len() as u32
     }
 
+    /// A request to put the one row of a kind that an account has. Nothing is written for an
+    /// account that was deleted meanwhile.
+    pub fn put_of_account(&mut self, owner: &str, kind: Kind, value: &[u8]) -> Op {
+        let owner = self.keep(owner.as_bytes());
+        let key = self.keep(b"");
+        let value = self.keep(value);
+        Op::Write {
+            require: Require::Present {
+                owner: owner.clone(),
+                kind: Kind::Credentials,
+                key: key.clone(),
+            },
+            changes: vec![Change::Put {
+                owner,
+                kind,
+                key,
+                value,
+            }],
+        }
+    }
+
     /// Appends a request whose spans come from this arena.
     pub fn push(&mut self, ticket: Option<Ticket>, op: Op) {
         self.secret |= matches!(op, Op::Hash { .. });
@@ -345,7 +374,15 @@ pub trait Backend: Send {
     /// Makes durable what was written and appends the answers that waited for it.
     fn commit(&mut self, replies: &mut Replies);
 
-    /// Everything as it is now, to be read on another thread.
+    /// Whether [`Backend::execute`] has put rows off, because nobody waits for them.
+    fn has_late(&self) -> bool {
+        false
+    }
+
+    /// Writes the rows that were put off. [`Backend::commit`] and [`Backend::close`] do it too.
+    fn write_late(&mut self) {}
+
+    /// Everything as it is now but rows that were put off, to be read on another thread.
     fn freeze(&self) -> Result<backup::Frozen, index::IndexError>;
 
     /// The half of [`Backend::commit`] that waits for the device, for a thread of its own. With

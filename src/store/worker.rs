@@ -62,7 +62,7 @@ enum Task {
 
 /// How often a full device is tried again.
 const FULL_RETRY: Duration = Duration::from_millis(250);
-/// How long settlements wait for company before they are written alone.
+/// How long settlements, and rows that nobody waits for, wait for company before they are written.
 const LAZY_DELAY: Duration = Duration::from_millis(200);
 /// Requests that are kept for reuse, and the largest arena worth keeping.
 const POOLED_OPS: usize = 64;
@@ -204,25 +204,37 @@ impl Executor {
     fn run(mut self) {
         let mut replies = Replies::new();
         let mut stopping = false;
+        let mut late_since = None;
         while !stopping {
             while let Some(task) = self.shared.inbox.pop() {
                 match task {
                     Task::Batch(batch) => self.execute(batch, &mut replies),
                     Task::Freeze(sender) => {
+                        self.backend.write_late();
                         // Nobody waits any more when this fails.
                         let _ = sender.send(self.backend.freeze());
                     }
                     Task::Stop => stopping = true,
                 }
             }
+            let patience = self.write_late_when_due(&mut late_since);
+            let syncs = self.backend.wants_sync();
             match &self.sync {
-                Some(sync) if self.backend.wants_sync() => sync.thread.unpark(),
+                Some(sync) if syncs => sync.thread.unpark(),
                 Some(_) => {}
                 None => self.backend.commit(&mut replies),
             }
             deliver(&mut replies, &self.outlet);
-            if !stopping {
-                self.wait();
+            if !syncs {
+                // After reads alone, such as those of logins: where every core is busy, others go
+                // first and more is there when it is our turn. Who submits meanwhile finds us awake
+                // and makes no system call. Where a core is free, this costs nothing.
+                thread::yield_now();
+            }
+            match patience {
+                _ if stopping || !self.shared.inbox.is_empty() => {}
+                Some(patience) => thread::park_timeout(patience),
+                None => self.wait(),
             }
         }
         self.stop();
@@ -246,6 +258,22 @@ impl Executor {
             }
             asleep = Instant::now();
         }
+    }
+
+    /// Writes the rows that were put off once they waited long enough; else says how long they
+    /// still may. `since` is when the first of them was seen.
+    fn write_late_when_due(&mut self, since: &mut Option<Instant>) -> Option<Duration> {
+        if !self.backend.has_late() {
+            *since = None;
+            return None;
+        }
+        let waited = since.get_or_insert_with(Instant::now).elapsed();
+        if waited < LAZY_DELAY {
+            return Some(LAZY_DELAY - waited);
+        }
+        *since = None;
+        self.backend.write_late();
+        None
     }
 
     fn execute(&mut self, mut batch: Ops, replies: &mut Replies) {
@@ -435,6 +463,47 @@ mod tests {
         put(&mut ops, 0);
         storage.submit(&mut ops);
         assert!(storage.freeze().is_err());
+    }
+
+    /// Puts everything off, and says when it is asked to write.
+    struct PutsOff {
+        late: bool,
+        written: std::sync::mpsc::Sender<()>,
+    }
+
+    impl Backend for PutsOff {
+        fn execute(&mut self, _: &Ops, _: &mut Replies) {
+            self.late = true;
+        }
+
+        fn commit(&mut self, _: &mut Replies) {}
+
+        fn has_late(&self) -> bool {
+            self.late
+        }
+
+        fn write_late(&mut self) {
+            self.late = false;
+            self.written.send(()).unwrap();
+        }
+
+        fn freeze(&self) -> Result<Frozen, IndexError> {
+            Err(IndexError::Failed("there is nothing".into()))
+        }
+    }
+
+    #[test]
+    fn what_was_put_off_is_written_though_nobody_asks_again() {
+        let (written, writes) = channel();
+        let late = false;
+        let backend = Box::new(PutsOff { late, written });
+        let storage = Storage::start(backend, Arc::new(|_, _| ())).unwrap();
+        let mut ops = Ops::default();
+        put(&mut ops, 0);
+        storage.submit(&mut ops);
+        writes.recv().unwrap();
+        storage.stop();
+        assert!(writes.try_recv().is_err(), "once");
     }
 
     #[test]

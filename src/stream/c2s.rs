@@ -319,10 +319,15 @@ impl Negotiation {
         if el.is(ns::TLS, "starttls") {
             return self.start_tls(offer, out);
         }
-        if !el.is(ns::SASL, "auth") {
+        let aborts = el.is(ns::SASL, "abort");
+        if !aborts && !el.is(ns::SASL, "auth") {
             return Err(StreamError::NotAuthorized);
         }
         self.claimed = None;
+        if aborts {
+            // The exchange may have failed while this was on its way (RFC 6120 section 6.4.4).
+            return self.fail(Condition::Aborted, offer, out);
+        }
         let outcome = self.begin(el, offer);
         self.proceed(outcome, offer, out)
     }

@@ -228,14 +228,7 @@ impl Seat {
                     stream,
                 } => {
                     let link = self.seat_socket(wire, origin);
-                    self.feed(
-                        now,
-                        Input::Adopted {
-                            link,
-                            origin,
-                            stream,
-                        },
-                    );
+                    self.feed(now, Input::Adopted { link, stream });
                 }
                 Post::Reply(ticket, reply) => self.feed(now, Input::Stored { ticket, reply }),
                 Post::Command(command) => self.feed(now, Input::Command(command)),

@@ -25,11 +25,11 @@ impl Kind {
     }
 
     /// The kind whose name this is.
-    pub fn of(name: &str) -> Option<Self> {
+    pub fn of(name: &[u8]) -> Option<Self> {
         match name {
-            "message" => Some(Self::Message),
-            "presence" => Some(Self::Presence),
-            "iq" => Some(Self::Iq),
+            b"message" => Some(Self::Message),
+            b"presence" => Some(Self::Presence),
+            b"iq" => Some(Self::Iq),
             _ => None,
         }
     }
@@ -59,23 +59,23 @@ pub enum Type {
 impl Type {
     /// Reads the attribute. `None`: the value is not allowed for this kind; an unknown message
     /// type is `normal` (RFC 6121 section 5.2.2).
-    pub fn of(kind: Kind, value: Option<&str>) -> Option<Self> {
+    pub fn of(kind: Kind, value: Option<&[u8]>) -> Option<Self> {
         Some(match (kind, value) {
-            (_, Some("error")) => Self::Error,
-            (Kind::Message, Some("chat")) => Self::Chat,
-            (Kind::Message, Some("groupchat")) => Self::Groupchat,
-            (Kind::Message, Some("headline")) => Self::Headline,
+            (_, Some(b"error")) => Self::Error,
+            (Kind::Message, Some(b"chat")) => Self::Chat,
+            (Kind::Message, Some(b"groupchat")) => Self::Groupchat,
+            (Kind::Message, Some(b"headline")) => Self::Headline,
             (Kind::Message, _) => Self::Normal,
             (Kind::Presence, None) => Self::Available,
-            (Kind::Presence, Some("unavailable")) => Self::Unavailable,
-            (Kind::Presence, Some("subscribe")) => Self::Subscribe,
-            (Kind::Presence, Some("subscribed")) => Self::Subscribed,
-            (Kind::Presence, Some("unsubscribe")) => Self::Unsubscribe,
-            (Kind::Presence, Some("unsubscribed")) => Self::Unsubscribed,
-            (Kind::Presence, Some("probe")) => Self::Probe,
-            (Kind::Iq, Some("get")) => Self::Get,
-            (Kind::Iq, Some("set")) => Self::Set,
-            (Kind::Iq, Some("result")) => Self::Result,
+            (Kind::Presence, Some(b"unavailable")) => Self::Unavailable,
+            (Kind::Presence, Some(b"subscribe")) => Self::Subscribe,
+            (Kind::Presence, Some(b"subscribed")) => Self::Subscribed,
+            (Kind::Presence, Some(b"unsubscribe")) => Self::Unsubscribe,
+            (Kind::Presence, Some(b"unsubscribed")) => Self::Unsubscribed,
+            (Kind::Presence, Some(b"probe")) => Self::Probe,
+            (Kind::Iq, Some(b"get")) => Self::Get,
+            (Kind::Iq, Some(b"set")) => Self::Set,
+            (Kind::Iq, Some(b"result")) => Self::Result,
             _ => return None,
         })
     }
@@ -268,13 +268,27 @@ impl Draft {
 
 /// Appends `<name from='…' id='…' type='…'`, the tag still open.
 pub fn write_head(out: &mut Vec<u8>, kind: Kind, class: Type, from: &str, reference: &[u8]) {
+    let mut attribute = Vec::new();
+    if !from.is_empty() {
+        attribute.reserve(from.len() + 8);
+        write_from(&mut attribute, from);
+    }
+    write_start(out, kind, class, &attribute, reference);
+}
+
+/// Appends ` from='…'`.
+pub fn write_from(out: &mut Vec<u8>, from: &str) {
+    out.extend_from_slice(b" from='");
+    writer::escape_attr(out, from);
+    out.push(b'\'');
+}
+
+/// As [`write_head`], with a ` from='…'` that was written before, or nothing.
+pub fn write_start(out: &mut Vec<u8>, kind: Kind, class: Type, from: &[u8], reference: &[u8]) {
+    out.reserve(from.len() + reference.len() + 40);
     out.push(b'<');
     out.extend_from_slice(kind.name().as_bytes());
-    if !from.is_empty() {
-        out.extend_from_slice(b" from='");
-        writer::escape_attr(out, from);
-        out.push(b'\'');
-    }
+    out.extend_from_slice(from);
     out.extend_from_slice(reference);
     if let Some(value) = class.value() {
         out.extend_from_slice(b" type='");

@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 use socket2::{Domain, Socket, Type};
 
 use encke::base::limits::Limits;
-use encke::engine::{Command, Entry, Policy};
+use encke::engine::{Entry, Policy};
 use encke::io::{Bind, Certificates, Handle, Outlet, Plan, Reactors, ShardReport, TlsShared};
 use encke::store::memory::MemoryBackend;
 use encke::store::worker::Storage;
@@ -88,9 +88,8 @@ impl Server {
 
     /// Ends everything; whether it ended by itself.
     pub fn stop(self) -> bool {
-        self.handle.stop_accepting();
-        self.handle.broadcast(|| Command::Stop);
-        let done = self.handle.join(PATIENCE);
+        let rest = self.handle.stop(PATIENCE);
+        let done = self.handle.join(rest);
         self.storage.stop();
         done
     }

@@ -196,11 +196,6 @@ impl Device {
         self.sent.clear();
     }
 
-    /// Questions that may be answered, or not.
-    pub fn forget_questions(&mut self) {
-        self.repeated.append(&mut self.asked);
-    }
-
     /// The process crashed: the link is gone.
     pub fn lost_server(&mut self, world: &mut World, ledger: &mut Ledger) {
         if let Some(wire) = self.wire {

@@ -76,8 +76,6 @@ pub struct Run {
     sees: Vec<(usize, usize)>,
     ledger: Ledger,
     questions: usize,
-    /// Whether a restart in order happened: contacts that went with it may not have been heard.
-    stopped: bool,
 }
 
 impl Drop for Run {
@@ -140,7 +138,6 @@ impl Run {
             sees: Vec::new(),
             ledger: Ledger::default(),
             questions: 0,
-            stopped: false,
         }
     }
 
@@ -334,12 +331,7 @@ impl Run {
         if self.random.chance(30) {
             self.calm();
             self.ledger.note(|| "the server stops and starts".into());
-            self.stopped = true;
             self.world.stop();
-            // What waits for storage when a session is written down is answered to nobody.
-            for device in &mut self.devices {
-                device.forget_questions();
-            }
         } else {
             let how = *self.random.pick(&[Crash::Killed, Crash::PowerLost]);
             self.ledger.note(|| format!("the server crashes: {how:?}"));
@@ -420,10 +412,6 @@ impl Run {
                 self.ledger.covered(message);
             }
         }
-        // What one shard tells another while both stop may come too late.
-        if self.stopped && self.style.shards > 1 {
-            return;
-        }
         for device in self.devices.iter().filter(|device| device.is_ready()) {
             let visible = |other: &&Device| {
                 let own = other.account == device.account;
@@ -433,11 +421,12 @@ impl Run {
             let model: BTreeMap<String, String> = there
                 .filter_map(|other| Some((other.full(), other.available.clone()?)))
                 .collect();
-            // A session that waits to be resumed, or was lost unnoticed, is as it was last seen.
+            // A session that waits to be resumed is as it was last seen; any other that is not
+            // there must have been heard to go.
             let uncertain = |jid: &String| {
-                self.devices
-                    .iter()
-                    .any(|other| other.full() == *jid && !other.is_ready())
+                self.devices.iter().any(|other| {
+                    other.full() == *jid && !other.is_ready() && other.management.is_some()
+                })
             };
             let clean = |view: &BTreeMap<String, String>| -> BTreeMap<String, String> {
                 let known = view.iter().filter(|(jid, _)| !uncertain(jid));

@@ -65,6 +65,7 @@ pub fn limits(named: &[(String, u64)]) -> Limits {
             "queue_stanzas_max" => limits.queue_stanzas_max = number,
             "queue_octets_max" => limits.queue_octets_max = number,
             "ack_request_octets" => limits.ack_request_octets = number,
+            "link_output_octets_max" => limits.link_output_octets_max = number,
             "stanza_octets_max" => limits.stanza_octets_max = number,
             "preauth_stanza_octets_max" => limits.preauth_stanza_octets_max = number,
             "depth_max" => limits.depth_max = number,

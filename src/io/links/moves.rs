@@ -106,11 +106,6 @@ impl Links {
             let Some(socket) = self.sockets.remove(key) else {
                 continue;
             };
-            let entry = socket.entry();
-            let Ok(peer) = socket.stream.peer_addr() else {
-                self.shared.census.leave();
-                continue;
-            };
             // Or this poll would go on receiving its events.
             let _ = self
                 .registry
@@ -119,7 +114,6 @@ impl Links {
             let handoff = Handoff {
                 from,
                 socket: None,
-                origin: Origin { peer, entry },
                 stream,
                 tls: socket.tls,
                 flags: socket.flags.only(MOVING_FLAGS),
@@ -153,15 +147,8 @@ impl Links {
             return;
         };
         self.counters.adopted += 1;
-        let (origin, stream) = (got.origin, got.stream);
-        shard.feed(
-            Some(link),
-            Input::Adopted {
-                link,
-                origin,
-                stream,
-            },
-        );
+        let stream = got.stream;
+        shard.feed(Some(link), Input::Adopted { link, stream });
         if owes || got.flags.has(Flags::REFUSED) {
             self.mark_dirty(link);
         }

@@ -112,7 +112,11 @@ impl Links {
         }
         let due = &output[..output.len().min(WRITE_OCTETS)];
         let (due, all) = (due.len(), due.len() == output.len());
-        match socket.send(&output[..due]) {
+        let sent = match all && socket.flags.has(Flags::CLOSING) {
+            true => socket.send_last(&output[..due]),
+            false => socket.send(&output[..due]),
+        };
+        match sent {
             Sent::Broken => Written::Broken,
             Sent::Octets(sent) => {
                 self.counters.octets_written += sent as u64;
@@ -147,7 +151,10 @@ impl Links {
                     socket.flags.set(Flags::NOTIFIED);
                 }
                 // Before `wrote`, which may say that the link is dirty again.
-                let sent = socket.send(&out);
+                let sent = match sealed.all && socket.flags.has(Flags::CLOSING) {
+                    true => socket.send_last(&out),
+                    false => socket.send(&out),
+                };
                 let written = self.keep_refused(key, out, sent, borrowed);
                 if sealed.octets > 0 {
                     shard.wrote(key, sealed.octets);

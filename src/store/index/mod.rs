@@ -130,6 +130,18 @@ impl<'a> Edit<'a> {
         }
     }
 
+    /// Octets of its owner, key and value.
+    pub fn octets_len(&self) -> usize {
+        match *self {
+            Self::Put {
+                owner, key, value, ..
+            } => owner.len() + key.len() + value.len(),
+            Self::Delete { owner, key, .. } => owner.len() + key.len(),
+            Self::Trim { owner, to, .. } => owner.len() + to.len(),
+            Self::DeleteOwner { owner } => owner.len(),
+        }
+    }
+
     /// The edit that a change of `ops` asks for; `None` for a settlement, which is no row.
     pub fn of(change: &Change, ops: &'a Ops) -> Option<Self> {
         let octets = |span: &Span| ops.octets(span);

@@ -26,45 +26,39 @@ impl Lazy {
         self.len() == 0
     }
 
-    pub fn clear(&mut self) {
-        self.settled.clear();
-        self.forgotten.clear();
-        self.handled.clear();
-    }
-
     /// An upper bound of what the records of all take.
     pub fn record_octets(&self) -> usize {
-        let body = 8 * self.settled.len() + 16 * self.forgotten.len() + 20 * self.handled.len();
+        let body = 8 * self.settled.len() + self.last_octets();
         body + 3 * OVERHEAD_OCTETS
     }
 
-    /// Encodes what was settled and handled.
-    pub fn gather(
-        &self,
-        out: &mut Gather,
-        waiting: u64,
-        handled: &HashMap<StreamId, Handled, RandomState>,
-    ) {
+    /// An upper bound of what the bodies of [`Lazy::gather_last`] take.
+    pub fn last_octets(&self) -> usize {
+        16 * self.forgotten.len() + HANDLED_OCTETS * self.handled.len()
+    }
+
+    /// Encodes what was settled.
+    pub fn gather_settled(&self, out: &mut Gather, waiting: u64) {
         if !self.settled.is_empty() {
             out.push(RecordKind::Settle, waiting, |out| {
                 let ids = self.settled.iter();
                 ids.for_each(|id| out.extend_from_slice(&id.0.to_le_bytes()));
             });
         }
-        if !self.handled.is_empty() {
-            out.push(RecordKind::Handled, waiting, |out| {
-                for stream in &self.handled {
-                    if let Some(entry) = handled.get(stream) {
-                        out.extend_from_slice(&stream.0.to_le_bytes());
-                        out.extend_from_slice(&entry.count.to_le_bytes());
-                    }
-                }
-            });
-        }
     }
 
-    /// Encodes the sessions that are gone.
-    pub fn gather_forgotten(&self, out: &mut Gather, waiting: u64) {
+    /// Encodes what was handled, and the sessions that are gone. Both are true only when all
+    /// messages taken so far stand before them: a count covers those that wait to be written, too,
+    /// and a message brings a session back.
+    pub fn gather_last(
+        &self,
+        out: &mut Gather,
+        waiting: u64,
+        handled: &HashMap<StreamId, Handled, RandomState>,
+    ) {
+        let counts = self.handled.iter();
+        let counts = counts.filter_map(|stream| Some((*stream, handled.get(stream)?.count)));
+        push_handled(out, waiting, counts);
         if !self.forgotten.is_empty() {
             out.push(RecordKind::Forget, waiting, |out| {
                 let streams = self.forgotten.iter();
@@ -72,4 +66,25 @@ impl Lazy {
             });
         }
     }
+}
+
+/// Octets that one count takes in a record.
+pub(super) const HANDLED_OCTETS: usize = 20;
+
+/// Appends a record of how many stanzas of some sessions were handled, unless there are none.
+pub(super) fn push_handled(
+    out: &mut Gather,
+    waiting: u64,
+    counts: impl Iterator<Item = (StreamId, u32)>,
+) {
+    let mut counts = counts.peekable();
+    if counts.peek().is_none() {
+        return;
+    }
+    out.push(RecordKind::Handled, waiting, |out| {
+        for (stream, count) in counts {
+            out.extend_from_slice(&stream.0.to_le_bytes());
+            out.extend_from_slice(&count.to_le_bytes());
+        }
+    });
 }

@@ -30,7 +30,7 @@ use super::{MessageId, Refusal, Replies, Reply, StreamId, Ticket};
 use crate::base::pool::RESTING_MAX;
 
 pub use self::record::Place;
-pub(super) use self::record::Reader;
+pub(super) use self::record::{EDIT_OVERHEAD_OCTETS, Reader};
 pub use self::recovery::{Damage, DamageKind, recover};
 pub use self::retire::RetireJob;
 
@@ -129,6 +129,7 @@ enum At {
     Written(Place, u32),
 }
 
+#[derive(Clone, Copy)]
 struct Handled {
     count: u32,
     /// The count is in this segment or a later one.
@@ -287,6 +288,11 @@ impl Journal {
             }
         }
         Ok(sequence)
+    }
+
+    /// Octets of edits that one group takes.
+    pub fn changes_octets_max(&self) -> usize {
+        self.body_octets_max() - size_of::<u64>()
     }
 
     /// Writes what was gathered to the page cache.

@@ -258,6 +258,9 @@ const TRIM: u8 = 3;
 const DELETE_OWNER: u8 = 4;
 const SETTLE: u8 = 5;
 
+/// Octets that an edit takes beside its owner, key and value.
+pub(in crate::store) const EDIT_OVERHEAD_OCTETS: usize = 2 + 3 * 4;
+
 pub(super) fn write_edit(out: &mut Vec<u8>, edit: &Edit<'_>) {
     let (tag, owner, kind, key, value): (_, &[u8], u8, &[u8], &[u8]) = match *edit {
         Edit::Put {

@@ -395,9 +395,7 @@ impl<'a> Recovery<'a> {
                 };
                 self.last_id = self.last_id.max(message.id);
                 self.live.insert(message.id, (place, body.len() as u32));
-                let count = message.handled;
-                self.handled
-                    .insert(message.stream, Handled { count, segment });
+                self.count(message.stream, message.handled, segment);
             }
             RecordKind::Settle => {
                 while let Some(id) = reader.u64() {
@@ -411,8 +409,7 @@ impl<'a> Recovery<'a> {
             }
             RecordKind::Handled => {
                 while let (Some(stream), Some(count)) = (reader.u128(), reader.u32()) {
-                    self.handled
-                        .insert(StreamId(stream), Handled { count, segment });
+                    self.count(StreamId(stream), count, segment);
                 }
             }
             RecordKind::Changes => return self.take_up_changes(place, body, index),
@@ -443,6 +440,16 @@ impl<'a> Recovery<'a> {
         }
         apply(body, index, self.applied).map_err(io::Error::other)?;
         Ok(Some(()))
+    }
+
+    /// A message that was carried forward says what was true when it came: a count only grows,
+    /// modulo 2^32.
+    fn count(&mut self, stream: StreamId, count: u32, segment: u64) {
+        let fresh = Handled { count, segment };
+        let entry = self.handled.entry(stream).or_insert(fresh);
+        if (count.wrapping_sub(entry.count) as i32) >= 0 {
+            *entry = fresh;
+        }
     }
 
     fn settle(&mut self, id: MessageId) {

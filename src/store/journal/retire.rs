@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use super::gather::{Gather, PieceState};
+use super::lazy::{HANDLED_OCTETS, push_handled};
 use super::record::{HEADER_OCTETS, Message, Place, RecordKind, write_place};
 use super::segment::segment_name;
 use super::{At, Journal};
-use crate::store::MessageId;
+
 use crate::store::files::Files;
+use crate::store::{MessageId, StreamId};
 
 /// A checkpoint on its way to be durable.
 pub(super) struct Retirement {
@@ -150,12 +152,18 @@ impl Journal {
             budget -= u64::from(size);
             self.carry_message(place, size, id);
         }
+        // Not with the lazy ones: they may come behind the checkpoint that lets the old ones go.
         let segment = self.active.as_ref().map_or(0, |active| active.number);
-        for (stream, entry) in &mut self.handled {
-            if entry.segment < boundary {
-                entry.segment = segment;
-                self.lazy.handled.insert(*stream);
-            }
+        let waiting_end = self.waiting_base + self.waiting.len() as u64;
+        let old = self.handled.iter_mut();
+        let old = old.filter(|(_, entry)| entry.segment < boundary);
+        let counts = old.map(|(stream, entry)| {
+            entry.segment = segment;
+            (*stream, entry.count)
+        });
+        let counts: Vec<(StreamId, u32)> = counts.collect();
+        for part in counts.chunks(self.body_octets_max() / HANDLED_OCTETS) {
+            push_handled(&mut self.gather, waiting_end, part.iter().copied());
         }
     }
 

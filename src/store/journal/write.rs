@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::gather::{Gather, Piece, PieceState};
+use super::gather::{Gather, OVERHEAD_OCTETS, Piece, PieceState};
 use super::record::{self, Place, RecordKind, record_octets, write_place, write_record};
 use super::segment::Segment;
 use super::{At, Journal, Kept, State};
@@ -36,9 +36,9 @@ impl Journal {
         result
     }
 
-    /// Encodes the group at the end of the active segment: a mark of what is durable, lazy
-    /// records that concern what is written (`before`), then from `gather`, then the sessions that
-    /// are gone for good (`after`). Returns how many of the third.
+    /// Encodes the group at the end of the active segment: a mark of what is durable, what was
+    /// settled (`before`), then from `gather`, then, if that is all of it, counts and the sessions
+    /// that are gone for good (`after`). Returns how many of the third.
     fn encode_group(
         &mut self,
         out: &mut Vec<u8>,
@@ -56,13 +56,12 @@ impl Journal {
         write_place(&mut durable, self.durable);
         write_place(&mut durable, self.previous);
         put(out, RecordKind::Synced, &durable);
-        self.lazy
-            .gather(before, self.waiting_written, &self.handled);
+        self.lazy.gather_settled(before, self.waiting_written);
         for piece in &before.pieces {
             put(out, piece.kind, before.octets(piece));
         }
         let room = (self.settings.segment_octets - start.offset) as usize;
-        let room = room - record_octets(16 * self.lazy.forgotten.len());
+        let room = room - record_octets(self.lazy.last_octets()) - OVERHEAD_OCTETS;
         let mut taken = 0_usize;
         for piece in &self.gather.pieces {
             if piece.state != PieceState::Dead {
@@ -77,7 +76,9 @@ impl Journal {
             Some(last) => self.gather.pieces[last].waiting_end,
             None => self.waiting_written,
         };
-        self.lazy.gather_forgotten(after, waiting);
+        if taken == self.gather.pieces.len() {
+            self.lazy.gather_last(after, waiting, &self.handled);
+        }
         for piece in &after.pieces {
             put(out, piece.kind, after.octets(piece));
         }
@@ -105,7 +106,11 @@ impl Journal {
         }
         self.previous = active.end();
         self.unsynced.append(before, before.pieces.len());
-        self.lazy.clear();
+        self.lazy.settled.clear();
+        if taken == self.gather.pieces.len() {
+            self.lazy.handled.clear();
+            self.lazy.forgotten.clear();
+        }
         self.lazy_told = false;
         for piece in &self.gather.pieces[..taken] {
             if piece.state == PieceState::Dead {

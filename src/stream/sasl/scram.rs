@@ -89,13 +89,10 @@ impl Opened {
 
     /// Answers with the server's first message. `login` tells whether `entry` is a real one.
     pub fn challenge(self, entry: &Entry, login: Login) -> (Vec<u8>, Challenged) {
-        let server_first = format!(
-            "r={},s={},i={}",
-            self.nonce,
-            encode_base64(entry.salt()),
-            entry.iterations()
-        );
-        let transcript = format!("{},{server_first},", self.bare);
+        let iterations = entry.iterations().to_string();
+        let salt = encode_base64(entry.salt());
+        let server_first = ["r=", &self.nonce, ",s=", &salt, ",i=", &iterations].concat();
+        let transcript = [&self.bare, ",", &server_first, ","].concat();
         let challenged = Challenged {
             hash: self.hash,
             binding: self.binding,
@@ -135,7 +132,9 @@ impl Challenged {
         let signature = self
             .hash
             .hmac(self.server_key.as_slice(), &[&self.transcript]);
-        Ok(format!("v={}", encode_base64(signature.as_slice())).into_bytes())
+        Ok(["v=", &encode_base64(signature.as_slice())]
+            .concat()
+            .into_bytes())
     }
 
     /// `H(proof XOR ClientSignature) = StoredKey`

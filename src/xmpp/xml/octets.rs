@@ -156,11 +156,40 @@ pub const fn is_name(c: char) -> bool {
 /// May be wrong about what is beyond ASCII, in the safe direction.
 #[inline]
 pub fn is_verbatim(raw: &[u8]) -> bool {
+    let plain = |word: u64| unusual(word) | equal(word, b'&') == 0;
     let (words, rest) = raw.as_chunks::<8>();
-    words.iter().all(|word| {
-        let word = u64::from_le_bytes(*word);
-        unusual(word) | equal(word, b'&') == 0
-    }) && rest.iter().all(|&b| b >= 0x20 && b != b'&')
+    if !words.iter().all(|word| plain(u64::from_le_bytes(*word))) {
+        return false;
+    }
+    match raw.last_chunk::<8>() {
+        Some(last) => plain(u64::from_le_bytes(*last)),
+        None => rest.iter().all(|&b| matches!(b, 0x20..=0x7f) && b != b'&'),
+    }
+}
+
+/// Whether text can stand anywhere in XML as it is: nothing in it would be escaped. May be wrong
+/// about what is beyond ASCII, in the safe direction.
+#[inline]
+pub fn is_unescaped(text: &[u8]) -> bool {
+    let plain = |word: u64| {
+        // `&` and the apostrophe differ in one bit, and so do the angle brackets.
+        unusual(word)
+            | equal(word | spread(0x01), b'\'')
+            | equal(word | spread(0x02), b'>')
+            | equal(word, b'"')
+            == 0
+    };
+    let (words, rest) = text.as_chunks::<8>();
+    if !words.iter().all(|word| plain(u64::from_le_bytes(*word))) {
+        return false;
+    }
+    match text.last_chunk::<8>() {
+        // Some octets are looked at twice, and none one by one.
+        Some(last) => plain(u64::from_le_bytes(*last)),
+        None => rest
+            .iter()
+            .all(|&b| matches!(b, 0x20..=0x7f) && !matches!(b, b'&' | b'\'' | b'<' | b'>' | b'"')),
+    }
 }
 
 /// A hash of short strings, for tables of a few dozen entries whose size is bounded: collisions
@@ -267,6 +296,28 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// What would be escaped, or is beyond ASCII, is found in every place.
+    #[test]
+    fn what_must_be_escaped_is_found() {
+        for octet in 0..=255u8 {
+            let special = !(0x20..=0x7f).contains(&octet) || b"&'<>\"".contains(&octet);
+            let decoded = !(0x20..=0x7f).contains(&octet) || octet == b'&';
+            for length in 1..24 {
+                for at in 0..length {
+                    let mut bytes = vec![b'a'; length];
+                    bytes[at] = octet;
+                    assert_eq!(
+                        is_unescaped(&bytes),
+                        !special,
+                        "{octet} at {at} of {length}"
+                    );
+                    assert_eq!(is_verbatim(&bytes), !decoded, "{octet} at {at} of {length}");
+                }
+            }
+        }
+        assert!(is_unescaped(b"") && is_verbatim(b""));
     }
 
     #[test]

@@ -34,16 +34,6 @@ impl Span {
     }
 }
 
-impl Span {
-    /// As [`Span::of`], of octets that are known to be text.
-    #[inline]
-    pub fn text(self, text: &str) -> &str {
-        let start = self.start as usize;
-        text.get(start..start + self.length as usize)
-            .unwrap_or_default()
-    }
-}
-
 /// A name as written: `prefix:local` or `local`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Name {
@@ -59,16 +49,6 @@ impl Name {
             .of(bytes)
             .get(..self.prefix as usize)
             .unwrap_or_default()
-    }
-
-    /// As [`Name::local`], of octets that are known to be text.
-    #[inline]
-    pub fn local_text(self, text: &str) -> &str {
-        let skipped = match self.prefix {
-            0 => 0,
-            prefix => prefix as usize + 1,
-        };
-        self.span.text(text).get(skipped..).unwrap_or_default()
     }
 
     #[inline]
@@ -252,16 +232,15 @@ impl Names {
         }
     }
 
-    /// As [`Names::octets`], of octets that are known to be text.
+    /// As [`Names::octets`], as text: what was scanned is checked once more.
     #[inline]
-    pub fn text<'a>(&'a self, text: &'a str, namespace: Ns) -> &'a str {
+    pub fn text<'a>(&'a self, bytes: &'a [u8], namespace: Ns) -> &'a str {
         match namespace {
             Ns::None => "",
             Ns::Client => ns::CLIENT,
             Ns::Streams => ns::STREAMS,
             Ns::Xml => ns::XML,
-            Ns::Input(span) => span.text(text),
-            Ns::Decoded(span) => as_str(span.of(&self.decoded)),
+            other => as_str(self.octets(bytes, other)),
         }
     }
 

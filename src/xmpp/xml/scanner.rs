@@ -6,7 +6,6 @@
 //! declaration, one character) is read a second time. What it decides depends on the octets
 //! alone, never on how they were cut.
 
-use super::decode::as_str;
 use super::octets::{self, START};
 use super::resolve::{Name, Names, Ns, Span};
 use super::scope::StreamScope;
@@ -14,6 +13,8 @@ use super::view::{ChildSpan, Element, Header};
 use crate::xmpp::error::StreamError;
 /// Text, CDATA, end tags and what is refused.
 mod content;
+/// Whole elements of the usual form.
+mod plain;
 /// Start tags.
 mod tag;
 
@@ -233,6 +234,11 @@ impl Scanner {
         // much of it has arrived.
         let octets_max = bounds.octets_max.min(u32::MAX as usize);
         let window = bytes.get(..octets_max).unwrap_or(bytes);
+        if self.state == State::Fresh
+            && let Some(octets) = self.whole(window, scope, bounds)
+        {
+            return Ok(Progress::Element(octets));
+        }
         let outcome = match self.run(window, scope, bounds) {
             Ok(Progress::Incomplete) if bytes.len() > window.len() => {
                 Err(StreamError::PolicyViolation("element too large"))
@@ -247,11 +253,9 @@ impl Scanner {
 
     /// The element that [`Progress::Element`] announced, in the same octets.
     pub fn element<'a>(&'a self, bytes: &'a [u8]) -> Element<'a> {
-        let whole = bytes.get(..self.item_end).unwrap_or_default();
         Element {
             scanner: self,
             bytes,
-            text: as_str(whole),
         }
     }
 

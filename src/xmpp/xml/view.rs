@@ -7,38 +7,52 @@ use super::element::{Context, Tree};
 use super::octets::{self, SPACE};
 use super::resolve::{Name, Ns};
 use super::scanner::Scanner;
+use crate::xmpp::ns;
 
 /// One complete element below the stream's root.
 #[derive(Clone, Copy)]
 pub struct Element<'a> {
     pub(super) scanner: &'a Scanner,
     pub(super) bytes: &'a [u8],
-    /// The element's octets, checked once more so that every name in it is text at no cost.
-    pub(super) text: &'a str,
 }
 
 impl<'a> Element<'a> {
     /// The name without prefix.
     pub fn local(self) -> &'a str {
-        self.scanner.root.name.local_text(self.text)
+        as_str(self.local_octets())
+    }
+
+    /// As [`Element::local`], unchecked: for comparing.
+    #[inline]
+    pub fn local_octets(self) -> &'a [u8] {
+        self.scanner.root.name.local(self.bytes)
     }
 
     /// The name as written.
     pub fn qname(self) -> &'a str {
-        self.scanner.root.name.span.text(self.text)
+        as_str(self.scanner.root.name.span.of(self.bytes))
     }
 
     /// The namespace; empty when there is none.
     pub fn namespace(self) -> &'a str {
         let scanner = self.scanner;
-        scanner.names.text(self.text, scanner.root.namespace)
+        scanner.names.text(self.bytes, scanner.root.namespace)
+    }
+
+    /// Whether it is in `jabber:client` and so are its children that do not say otherwise: true of
+    /// nearly all, and found without comparing.
+    pub fn is_client(self) -> bool {
+        match (self.scanner.root.namespace, self.scanner.inner_default) {
+            (Ns::Client, Ns::Client) => true,
+            _ => self.namespace() == ns::CLIENT && self.default_namespace() == ns::CLIENT,
+        }
     }
 
     /// The namespace of children without prefix and declaration; empty when there is none. Whoever
     /// writes another start tag around the content must see that it stays the same.
     pub fn default_namespace(self) -> &'a str {
         let names = &self.scanner.names;
-        names.text(self.text, self.scanner.inner_default)
+        names.text(self.bytes, self.scanner.inner_default)
     }
 
     /// Whether this is `local` of the namespace `ns`.
@@ -49,12 +63,14 @@ impl<'a> Element<'a> {
 
     /// The value of the attribute without prefix that has this name.
     pub fn attr(self, name: &str) -> Option<Cow<'a, str>> {
-        self.attrs().find(|attr| attr.name == name).map(Attr::value)
+        self.attrs()
+            .find(|attr| attr.name == name.as_bytes())
+            .map(Attr::value)
     }
 
     /// All attributes, declarations of namespaces included, as they stand.
     pub fn attrs(self) -> impl Iterator<Item = Attr<'a>> {
-        self.scanner.root_attributes(self.text)
+        self.scanner.root_attributes(self.bytes)
     }
 
     /// The octets between the start tag and the end tag.
@@ -74,8 +90,8 @@ impl<'a> Element<'a> {
     pub fn children(self) -> impl Iterator<Item = Child<'a>> {
         let spans = self.scanner.children.iter();
         spans.map(move |span| Child {
-            local: span.name.local_text(self.text),
-            namespace: self.scanner.names.text(self.text, span.namespace),
+            local: span.name.local(self.bytes),
+            namespace: self.scanner.names.octets(self.bytes, span.namespace),
             octets: self
                 .bytes
                 .get(span.start as usize..span.end as usize)
@@ -137,9 +153,9 @@ impl<'a> Element<'a> {
 #[derive(Clone, Copy)]
 pub struct Child<'a> {
     /// The name without prefix.
-    pub local: &'a str,
+    pub local: &'a [u8],
     /// The namespace; empty when there is none.
-    pub namespace: &'a str,
+    pub namespace: &'a [u8],
     /// The whole element.
     pub octets: &'a [u8],
     /// Where it begins in [`Element::content`].
@@ -150,12 +166,14 @@ pub struct Child<'a> {
 impl<'a> Child<'a> {
     /// Whether this is `local` of the namespace `ns`.
     pub fn is(self, ns: &str, local: &str) -> bool {
-        self.local == local && self.namespace == ns
+        self.local == local.as_bytes() && self.namespace == ns.as_bytes()
     }
 
     /// The value of the attribute without prefix that has this name.
     pub fn attr(self, name: &str) -> Option<Cow<'a, str>> {
-        self.attrs().find(|attr| attr.name == name).map(Attr::value)
+        self.attrs()
+            .find(|attr| attr.name == name.as_bytes())
+            .map(Attr::value)
     }
 
     /// All attributes, declarations of namespaces included, as they stand.
@@ -238,23 +256,30 @@ impl<'a> Header<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Attr<'a> {
     /// With its prefix.
-    pub name: &'a str,
+    pub name: &'a [u8],
     /// The octets between the quotes.
     pub raw: &'a [u8],
     /// The quote: `'` or `"`.
     pub quote: u8,
-    text: &'a str,
 }
 
 impl<'a> Attr<'a> {
     /// Whether it declares a namespace.
     pub fn is_xmlns(self) -> bool {
-        self.name == "xmlns" || self.name.starts_with("xmlns:")
+        self.name == b"xmlns" || self.name.starts_with(b"xmlns:")
+    }
+
+    /// As [`Attr::value`], as octets: for comparing.
+    pub fn octets(self) -> Cow<'a, [u8]> {
+        match octets::is_verbatim(self.raw) {
+            true => Cow::Borrowed(self.raw),
+            false => Cow::Owned(self.value().into_owned().into_bytes()),
+        }
     }
 
     /// The value, decoded, white space normalised.
     pub fn value(self) -> Cow<'a, str> {
-        decode::attribute(self.text)
+        decode::attribute(as_str(self.raw))
     }
 }
 
@@ -288,26 +313,24 @@ impl<'a> Iterator for StartTag<'a> {
         let (raw, rest) = rest.split_at_checked(memchr::memchr(quote, rest)?)?;
         self.rest = rest.get(1..)?;
         Some(Attr {
-            name: as_str(name.trim_ascii_end()),
+            name: name.trim_ascii_end(),
             raw,
             quote,
-            text: as_str(raw),
         })
     }
 }
 
 impl Scanner {
-    fn root_attributes<'a>(&'a self, text: &'a str) -> impl Iterator<Item = Attr<'a>> {
+    fn root_attributes<'a>(&'a self, bytes: &'a [u8]) -> impl Iterator<Item = Attr<'a>> {
         let attributes = self.attributes.get(..self.root_attributes);
-        attributes.unwrap_or_default().iter().map(move |attribute| {
-            let value = attribute.value.text(text);
-            Attr {
-                name: attribute.name.span.text(text),
-                raw: value.as_bytes(),
+        attributes
+            .unwrap_or_default()
+            .iter()
+            .map(move |attribute| Attr {
+                name: attribute.name.span.of(bytes),
+                raw: attribute.value.of(bytes),
                 quote: attribute.quote,
-                text: value,
-            }
-        })
+            })
     }
 }
 

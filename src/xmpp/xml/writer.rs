@@ -1,5 +1,7 @@
 //! The only place that escapes.
 
+use super::octets;
+
 /// Appends `text` as element content. Quotes are escaped too, so that the same octets are safe
 /// wherever they are pasted; a carriage return would not survive the next parser.
 pub fn escape_text(out: &mut Vec<u8>, text: &str) {
@@ -8,8 +10,12 @@ pub fn escape_text(out: &mut Vec<u8>, text: &str) {
 
 /// Appends `value` as the inside of a quoted attribute value, for either quote. White space other
 /// than the space would be normalised away by the next parser (XML 1.0 section 3.3.3).
+#[inline]
 pub fn escape_attr(out: &mut Vec<u8>, value: &str) {
-    escape(out, value.as_bytes(), attr_escape);
+    match octets::is_unescaped(value.as_bytes()) {
+        true => out.extend_from_slice(value.as_bytes()),
+        false => escape(out, value.as_bytes(), attr_escape),
+    }
 }
 
 /// Writes elements into a buffer. The names are the program's, the values anybody's.

@@ -223,6 +223,23 @@ fn an_exchange_can_be_abandoned() {
     assert_eq!(error, StreamError::NotAuthorized);
 }
 
+/// RFC 6120 section 6.4.4 asks for the answer whatever came before; as any failure it counts.
+#[test]
+fn an_abort_without_an_exchange_is_answered() {
+    const ABORT: &str = "<abort xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/>";
+    let mut talk = Talk::secured();
+    let (out, _) = talk.hears(ABORT).unwrap();
+    assert_eq!(out, failure("aborted"));
+    let (_, step) = scram(&mut talk, "SCRAM-SHA-256", "n,,", &[]);
+    assert!(matches!(step, Step::Authenticated(_)));
+
+    let mut talk = Talk::secured();
+    let outcomes = (0..100).map(|_| talk.hears(ABORT));
+    let answered = outcomes.take_while(Result::is_ok).count();
+    let maximum = Limits::default().sasl_attempts_max;
+    assert_eq!(answered, maximum as usize - 1);
+}
+
 #[test]
 fn the_client_may_wait_for_an_empty_challenge() {
     let mut talk = Talk::secured();

@@ -10,33 +10,9 @@ impl Scanner {
     #[inline(always)]
     pub(super) fn text(&mut self, bytes: &[u8]) -> Stepped {
         let from = self.at;
-        let mut at = from;
-        let step = loop {
-            at = octets::skip_text(bytes, at);
-            match bytes.get(at) {
-                Some(b'<') => break Step::To(State::Markup),
-                None => break Step::Wait(State::Text),
-                Some(b'&') => match reference(bytes.get(at..).unwrap_or_default()) {
-                    Reference::Char(_, length) => at += length,
-                    Reference::Partial => break Step::Wait(State::Text),
-                    Reference::Wrong(error) => return Err(error),
-                },
-                // All markup ends in `>` or `;`, so these two octets are text.
-                Some(b'>')
-                    if bytes
-                        .get(..at)
-                        .is_some_and(|before| before.ends_with(b"]]")) =>
-                {
-                    return Err(StreamError::NotWellFormed);
-                }
-                Some(b'>') => at += 1,
-                Some(&b) if b >= 0x80 => match utf8(bytes, at) {
-                    Utf8::Char(_, length) => at += length,
-                    Utf8::Partial => break Step::Wait(State::Text),
-                    Utf8::Wrong => return Err(StreamError::NotWellFormed),
-                },
-                Some(_) => return Err(StreamError::NotWellFormed),
-            }
+        let (at, step) = match text_run(bytes, from)? {
+            Run::Markup(at) => (at, Step::To(State::Markup)),
+            Run::Partial(at) => (at, Step::Wait(State::Text)),
         };
         if self.frames.len() == 1 && !self.has_text {
             let text = bytes.get(from..at).unwrap_or_default();
@@ -178,6 +154,50 @@ impl Scanner {
         }
         self.names.leave(frame.names_before);
         Ok(Step::To(State::Text))
+    }
+}
+
+/// How far characters go.
+pub(super) enum Run {
+    /// To the octet that ends them: a `<`, or the quote of a value.
+    Markup(usize),
+    /// To the end of the input, or to a character or reference that the input cuts.
+    Partial(usize),
+}
+
+/// The text that goes on at `from`.
+#[inline(always)]
+pub(super) fn text_run(bytes: &[u8], from: usize) -> Result<Run, StreamError> {
+    let mut at = from;
+    loop {
+        // Between tags there is mostly nothing.
+        if bytes.get(at) != Some(&b'<') {
+            at = octets::skip_text(bytes, at);
+        }
+        match bytes.get(at) {
+            Some(b'<') => return Ok(Run::Markup(at)),
+            None => return Ok(Run::Partial(at)),
+            Some(b'&') => match reference(bytes.get(at..).unwrap_or_default()) {
+                Reference::Char(_, length) => at += length,
+                Reference::Partial => return Ok(Run::Partial(at)),
+                Reference::Wrong(error) => return Err(error),
+            },
+            // All markup ends in `>` or `;`, so these two octets are text.
+            Some(b'>')
+                if bytes
+                    .get(..at)
+                    .is_some_and(|before| before.ends_with(b"]]")) =>
+            {
+                return Err(StreamError::NotWellFormed);
+            }
+            Some(b'>') => at += 1,
+            Some(&b) if b >= 0x80 => match utf8(bytes, at) {
+                Utf8::Char(_, length) => at += length,
+                Utf8::Partial => return Ok(Run::Partial(at)),
+                Utf8::Wrong => return Err(StreamError::NotWellFormed),
+            },
+            Some(_) => return Err(StreamError::NotWellFormed),
+        }
     }
 }
 

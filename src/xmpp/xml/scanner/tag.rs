@@ -1,5 +1,6 @@
 //! Start tags: names, attributes, declarations, and what the element is.
 
+use super::content::Run;
 use super::{
     Attribute, AttributeKind, Bounds, ChildSpan, Frame, Progress, Root, Scanner, State, Step,
     Stepped,
@@ -215,27 +216,10 @@ impl Scanner {
 
     #[inline(always)]
     pub(super) fn value(&mut self, bytes: &[u8], bounds: &Bounds) -> Stepped {
-        let quote = self.quote;
-        let mut at = self.at;
-        loop {
-            at = octets::skip_value(bytes, at, quote);
-            match bytes.get(at) {
-                Some(&b) if b == quote => break,
-                Some(b'&') => match reference(bytes.get(at..).unwrap_or_default()) {
-                    Reference::Char(_, length) => at += length,
-                    Reference::Partial => return Ok(self.wait(at, State::Value)),
-                    Reference::Wrong(error) => return Err(error),
-                },
-                Some(&b) if b >= 0x80 => match utf8(bytes, at) {
-                    Utf8::Char(_, length) => at += length,
-                    Utf8::Partial => return Ok(self.wait(at, State::Value)),
-                    Utf8::Wrong => return Err(StreamError::NotWellFormed),
-                },
-                None => return Ok(self.wait(at, State::Value)),
-                // A `<` or a control character.
-                Some(_) => return Err(StreamError::NotWellFormed),
-            }
-        }
+        let at = match value_run(bytes, self.at, self.quote)? {
+            Run::Markup(at) => at,
+            Run::Partial(at) => return Ok(self.wait(at, State::Value)),
+        };
         let value = Span::new(self.token, at);
         self.at = at + 1;
         self.end_attribute(bytes, value, bounds)?;
@@ -399,5 +383,30 @@ impl Scanner {
     pub(super) fn wait(&mut self, at: usize, state: State) -> Step {
         self.at = at;
         Step::Wait(state)
+    }
+}
+
+/// The value that goes on at `from` and ends at `quote`.
+#[inline(always)]
+pub(super) fn value_run(bytes: &[u8], from: usize, quote: u8) -> Result<Run, StreamError> {
+    let mut at = from;
+    loop {
+        at = octets::skip_value(bytes, at, quote);
+        match bytes.get(at) {
+            Some(&b) if b == quote => return Ok(Run::Markup(at)),
+            Some(b'&') => match reference(bytes.get(at..).unwrap_or_default()) {
+                Reference::Char(_, length) => at += length,
+                Reference::Partial => return Ok(Run::Partial(at)),
+                Reference::Wrong(error) => return Err(error),
+            },
+            Some(&b) if b >= 0x80 => match utf8(bytes, at) {
+                Utf8::Char(_, length) => at += length,
+                Utf8::Partial => return Ok(Run::Partial(at)),
+                Utf8::Wrong => return Err(StreamError::NotWellFormed),
+            },
+            None => return Ok(Run::Partial(at)),
+            // A `<` or a control character.
+            Some(_) => return Err(StreamError::NotWellFormed),
+        }
     }
 }
