@@ -8,6 +8,8 @@ pub struct Pool {
 
 /// Buffers kept; what comes back beyond is freed.
 const KEPT_MAX: usize = 1024;
+/// Buffers kept, and entries for which a list keeps room, while nothing happens.
+pub const RESTING_MAX: usize = 16;
 /// A larger buffer is freed rather than kept: one big stanza must not stay for ever.
 pub const KEPT_OCTETS_MAX: usize = 16 * 1024;
 /// What a new buffer starts with: one chat message with its envelope.
@@ -29,5 +31,11 @@ impl Pool {
         }
         buffer.clear();
         self.free.push(buffer);
+    }
+
+    /// Frees all but a few: a burst is over.
+    pub fn rest(&mut self) {
+        self.free.truncate(RESTING_MAX);
+        self.free.shrink_to(RESTING_MAX);
     }
 }

@@ -235,6 +235,21 @@ mod tests {
         }
     }
 
+    /// A slot that many met in leaves no room behind that others could not use.
+    #[test]
+    fn deadlines_of_one_slot_come_in_order_and_their_room_is_used_again() {
+        let mut wheel = Wheel::new(Moment(0));
+        let many = 3 * PAGE_ENTRIES;
+        for round in 1..=4 {
+            let at = Moment(round * 400_000);
+            (0..many).for_each(|n| wheel.set(at, n));
+            let mut due = Vec::new();
+            wheel.expire(at, &mut due);
+            assert!(due.into_iter().eq(0..many), "round {round}");
+            assert_eq!(wheel.entries.pages.len(), 3, "round {round}");
+        }
+    }
+
     #[test]
     fn the_next_wake_up_is_not_later_than_the_next_deadline() {
         let mut wheel = Wheel::new(Moment(0));

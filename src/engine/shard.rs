@@ -9,6 +9,7 @@ use super::lifecycle::{self, Farewell};
 use super::links::{Link, Links, Reading, Released, Stream};
 use super::{deliver, login, management, route, shutdown};
 use crate::base::event::Event;
+use crate::base::pool::RESTING_MAX;
 use crate::base::slab::Mirror;
 use crate::base::time::{Moment, Now};
 use crate::features::disco;
@@ -114,6 +115,13 @@ impl Shard {
                 fx.ops.push(None, Op::Forget { stream });
             }
         }
+    }
+
+    /// Gives back what a burst needed. Call it when nothing has happened for a while.
+    pub fn rest(&mut self) {
+        self.core.rest();
+        self.due.shrink_to(RESTING_MAX);
+        self.scanners.truncate(RESTING_MAX);
     }
 
     /// When [`Shard::expire`] has something to do next. A reactor need not wake earlier.

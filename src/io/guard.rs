@@ -55,6 +55,12 @@ impl Guarded {
         &self.shard
     }
 
+    /// See [`Shard::rest`].
+    pub(super) fn rest(&mut self) {
+        self.shard.rest();
+        self.effects.rest();
+    }
+
     /// The sockets that have to go without [`Input::Closed`].
     pub(super) fn take_condemned(&mut self) -> Vec<LinkKey> {
         std::mem::take(&mut self.condemned)

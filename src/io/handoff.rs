@@ -18,6 +18,7 @@ use rustix::net::{
 };
 use smallvec::SmallVec;
 
+use crate::base::pool::RESTING_MAX;
 use crate::engine::Released;
 use crate::io::mailbox::{Inlet, Post};
 use crate::io::socket::Flags;
@@ -121,6 +122,14 @@ impl Courier {
             posted += batch;
         }
         posted
+    }
+
+    /// Gives back what a burst needed.
+    pub(super) fn rest(&mut self) {
+        let lists = self.waiting.iter_mut();
+        lists.for_each(|waiting| waiting.shrink_to(RESTING_MAX));
+        let lists = self.arrived.iter_mut();
+        lists.for_each(|arrived| arrived.shrink_to(RESTING_MAX));
     }
 
     /// Whether links wait for a pair.

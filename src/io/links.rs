@@ -10,7 +10,7 @@ use mio::event::Event;
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 
-use crate::base::pool::Pool;
+use crate::base::pool::{Pool, RESTING_MAX};
 use crate::base::slab::Slab;
 use crate::base::time::Moment;
 use crate::engine::{Input, LinkEffect, LinkKey, LinkTag};
@@ -302,6 +302,17 @@ impl Links {
             self.lingering.pop_front();
             self.lose(key, shard);
         }
+    }
+
+    /// Gives back what a burst needed.
+    pub(super) fn rest(&mut self) {
+        self.ready.shrink_to(RESTING_MAX);
+        self.dirty.shrink_to(RESTING_MAX);
+        self.leaving.shrink_to(RESTING_MAX);
+        self.lingering.shrink_to(RESTING_MAX);
+        self.spare_effects.shrink_to(RESTING_MAX);
+        self.sealed = Vec::new();
+        self.pool.rest();
     }
 
     /// Closes every link now.

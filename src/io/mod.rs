@@ -65,6 +65,20 @@ pub struct Plan {
     pub next_id: MessageId,
     /// Takes what the shards have to tell.
     pub events: EventSink,
+    pub give_back: GiveBack,
+}
+
+/// Gives memory that nobody uses back to the system. Reactors call it when nothing has happened
+/// for a while.
+pub type GiveBack = fn(Unused);
+
+/// Which memory goes back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unused {
+    /// What is free now.
+    Now,
+    /// What has been free for so long that it will not be wanted again soon.
+    Long,
 }
 
 /// Takes the events of one turn and leaves the list empty; must not wait.
@@ -269,6 +283,7 @@ impl Reactors {
                 shared: self.shared.clone(),
                 submit: submit.clone(),
                 events: self.plan.events.clone(),
+                give_back: self.plan.give_back,
             };
             let own = parts.descriptors();
             let keep = private.then(|| [&own[..], &common[..]].concat());

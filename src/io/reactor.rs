@@ -8,23 +8,31 @@ use std::time::Duration;
 
 use mio::{Events, Poll};
 
+use crate::base::time::Moment;
 use crate::engine::{Batch, Command, Effects, Input, Setup, Shard};
 use crate::io::guard::{Guarded, fatal};
 use crate::io::handoff::Courier;
 use crate::io::links::{Links, MAIL_TOKEN};
 use crate::io::listener::Listener;
 use crate::io::mailbox::{Inlet, Post};
-use crate::io::{EventSink, ShardReport, Shared, Submit};
+use crate::io::{EventSink, GiveBack, ShardReport, Shared, Submit, Unused};
 use crate::store::ShardId;
 
 /// Events taken from the kernel in one turn.
 const EVENTS_PER_TURN: usize = 1_024;
 /// Posts taken from the mailbox in one turn.
 const POSTS_PER_TURN: usize = 4_096;
+/// The least time from one rest to the next.
+const REST: Duration = Duration::from_secs(1);
+/// How long after a burst pages go back: longer than the storage thread and the allocator take
+/// until they let go of what it needed.
+const TIDY: Duration = Duration::from_secs(15);
 /// How soon a shard tries again what another could not take.
 const RETRY: Duration = Duration::from_millis(1);
 /// Emptied batches kept for the next turns.
 const BATCHES_KEPT: usize = 64;
+/// Emptied batches kept while nothing happens.
+const BATCHES_RESTING: usize = 2;
 /// A larger one is freed: one busy moment must not stay for ever.
 const BATCH_OCTETS_KEPT: usize = 64 * 1024;
 
@@ -36,6 +44,7 @@ pub(super) struct Reactor {
     shared: Arc<Shared>,
     submit: Submit,
     sink: EventSink,
+    give_back: GiveBack,
     shard: Guarded,
     links: Links,
     courier: Courier,
@@ -46,6 +55,14 @@ pub(super) struct Reactor {
     /// Mail that its destination has no room for: while there is some, no link is read.
     keeps_mail: bool,
     turns: u64,
+    /// Whether anything but a deadline has woken it since it last rested.
+    worked: bool,
+    /// When it may rest again.
+    rests_at: Moment,
+    /// Until when it wakes to rest, though nothing is due.
+    tidies_until: Moment,
+    /// Whether this turn began with a sleep that only a deadline ended.
+    slept: bool,
     /// Until what was posted before the start is carried out, nobody is accepted.
     opening: bool,
     ends: bool,
@@ -60,6 +77,7 @@ pub(super) struct Parts {
     pub(super) shared: Arc<Shared>,
     pub(super) submit: Submit,
     pub(super) events: EventSink,
+    pub(super) give_back: GiveBack,
 }
 
 impl Parts {
@@ -90,11 +108,16 @@ impl Reactor {
             shared: parts.shared,
             submit: parts.submit,
             sink: parts.events,
+            give_back: parts.give_back,
             courier: parts.courier,
             batches: Vec::new(),
             called: Vec::new(),
             keeps_mail: false,
             turns: 0,
+            worked: true,
+            rests_at: Moment(0),
+            tidies_until: Moment(0),
+            slept: false,
             opening: true,
             ends: false,
         })
@@ -149,7 +172,31 @@ impl Reactor {
         self.links.drop_condemned(&mut self.shard);
         self.log();
         self.tell_progress();
+        self.rest();
         Ok(())
+    }
+
+    /// After a whole sleep that nobody disturbed, what the last burst needed goes back: what this
+    /// shard keeps at once, the pages of all threads by and by. Under load there is no such sleep.
+    fn rest(&mut self) {
+        let now = self.shard.now.mono;
+        if !self.slept {
+            self.worked = true;
+            self.tidies_until = now.after(TIDY);
+            return;
+        }
+        if now < self.rests_at || now >= self.tidies_until.after(REST) {
+            return;
+        }
+        self.rests_at = now.after(REST);
+        if std::mem::take(&mut self.worked) {
+            self.shard.rest();
+            self.links.rest();
+            self.courier.rest();
+            self.batches.truncate(BATCHES_RESTING);
+        }
+        // Also what other threads have left: they may sleep for hours.
+        (self.give_back)(Unused::Long);
     }
 
     /// Waits until there is something to do; not at all while there is already.
@@ -161,6 +208,7 @@ impl Reactor {
             patience = Some(Duration::ZERO);
         }
         let waited = self.poll.poll(&mut self.events, patience);
+        self.slept = sleeps && waited.is_ok() && self.events.is_empty();
         if sleeps {
             inlet.get_up();
         }
@@ -183,7 +231,8 @@ impl Reactor {
             self.shard.shard().next_deadline(),
             self.links.next_deadline(),
         ];
-        let next = deadlines.into_iter().flatten().min();
+        let tidying = (now < self.tidies_until).then(|| now.after(REST));
+        let next = deadlines.into_iter().flatten().chain(tidying).min();
         let patience = next.map(|deadline| deadline.since(now));
         if self.keeps_mail || self.courier.is_waiting() {
             return Some(patience.map_or(RETRY, |patience| patience.min(RETRY)));

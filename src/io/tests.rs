@@ -32,6 +32,7 @@ fn plan(shards: u16, private_descriptors: bool, limits: Limits) -> Plan {
         policy: policy(limits),
         next_id: MessageId(1),
         events: Arc::new(|_, events| events.clear()),
+        give_back: |_| (),
     }
 }
 

@@ -26,7 +26,7 @@ use super::status::Listeners;
 use super::{admin, data, demo, vault};
 use crate::base::event::Event;
 use crate::engine::{Command, Entry, Policy, Revival};
-use crate::io::{self, Bind, Reactors, StartError, TlsShared};
+use crate::io::{self, Bind, GiveBack, Reactors, StartError, TlsShared, Unused};
 use crate::store::journal::DamageKind;
 use crate::store::worker::Storage;
 use crate::store::{Recovered, StreamId};
@@ -57,11 +57,11 @@ struct Restored {
     former: Option<PathBuf>,
 }
 
-/// Serves until somebody wants it to stop.
+/// Serves until somebody wants it to stop; see [`GiveBack`].
 ///
 /// # Errors
 /// Why it cannot start.
-pub fn serve(mut loaded: Loaded) -> Result<Exit, Failure> {
+pub fn serve(mut loaded: Loaded, give_back: GiveBack) -> Result<Exit, Failure> {
     let log = Log::start(&loaded.config).map_err(|e| {
         let line = format!("log.target {}: {e}", loaded.config.log_target);
         Failure::new(Exit::Configuration, line)
@@ -70,7 +70,7 @@ pub fn serve(mut loaded: Loaded) -> Result<Exit, Failure> {
     raise_descriptors();
     let mut restored = None;
     let served = loop {
-        match run(loaded, &log, &wishes, &mut restored) {
+        match run(loaded, &log, &wishes, give_back, &mut restored) {
             Ok(Ended::Stopped) => break Ok(Exit::Done),
             Ok(Ended::ForRestore(again, reply)) => {
                 loaded = *again;
@@ -98,6 +98,7 @@ fn run(
     loaded: Loaded,
     log: &Log,
     wishes: &Wishes,
+    give_back: GiveBack,
     restored: &mut Option<Restored>,
 ) -> Result<Ended, Failure> {
     let began = Instant::now();
@@ -108,7 +109,7 @@ fn run(
     let depot = depot::open(config)?;
     tell_damage(&depot.recovered);
     let storage = depot.storage.clone();
-    let started = start(&loaded, plan, depot, log, &wishes.0);
+    let started = start(&loaded, plan, depot, log, &wishes.0, give_back);
     let (live, reloader) = match started {
         Ok(started) => started,
         Err(failure) => {
@@ -116,6 +117,8 @@ fn run(
             return Err(failure);
         }
     };
+    // Recovery needed more than the server will.
+    give_back(Unused::Now);
     tell_started(&loaded, &live, log, began);
     if let Some(Restored { reply, former }) = restored.take() {
         // A command that was interrupted learns of it from the log.
@@ -141,6 +144,7 @@ fn start(
     depot: Depot,
     log: &Log,
     wishes: &Sender<Wish>,
+    give_back: GiveBack,
 ) -> Result<(Live, Reloader), Failure> {
     let config = &loaded.config;
     let Depot {
@@ -177,6 +181,7 @@ fn start(
             let log = log.clone();
             Arc::new(move |shard, events: &mut Vec<Event>| log.events(shard, events))
         },
+        give_back,
     })
     .map_err(start_failure)?;
     let _ = shards.set(reactors.outlet());

@@ -10,6 +10,7 @@ use super::config::{self, Loaded, Wanted};
 use super::exit::{Exit, Failure};
 use super::status::Status;
 use super::{boot, check, door, reference, show, user, vault};
+use crate::io::GiveBack;
 
 /// encke, an XMPP server that never loses what was acknowledged.
 ///
@@ -122,7 +123,7 @@ pub enum Form {
 }
 
 /// Runs the command line of this process to its end.
-pub fn run() -> Exit {
+pub fn run(give_back: GiveBack) -> Exit {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(e) => {
@@ -131,7 +132,7 @@ pub fn run() -> Exit {
             return if asked { Exit::Done } else { Exit::Usage };
         }
     };
-    match dispatch(&cli) {
+    match dispatch(&cli, give_back) {
         Ok(exit) => exit,
         Err(failure) => {
             for line in &failure.lines {
@@ -142,7 +143,7 @@ pub fn run() -> Exit {
     }
 }
 
-fn dispatch(cli: &Cli) -> Result<Exit, Failure> {
+fn dispatch(cli: &Cli, give_back: GiveBack) -> Result<Exit, Failure> {
     let form = if cli.json { Form::Json } else { Form::People };
     match cli.command.as_ref().unwrap_or(&Command::Serve) {
         Command::Config(ConfigCommand::Sample) => print(&reference::sample()),
@@ -156,7 +157,7 @@ fn dispatch(cli: &Cli) -> Result<Exit, Failure> {
         Command::Status => show_status(cli, form),
         Command::Backup { file } => print(&vault::back_up(&load(cli)?.config, file, form)?),
         Command::Restore { file } => print(&vault::restore(&load(cli)?.config, file, form)?),
-        Command::Serve => boot::serve(load(cli)?),
+        Command::Serve => boot::serve(load(cli)?, give_back),
     }
 }
 

@@ -19,6 +19,7 @@ use super::policy::Policy;
 use super::queue::{Pool, Queue};
 use super::session::{Flags, Session, SessionKey, SessionTag};
 use crate::base::event::Event;
+use crate::base::pool::RESTING_MAX;
 use crate::base::slab::Slab;
 use crate::base::time::{Moment, Now};
 use crate::base::wheel::Wheel;
@@ -303,6 +304,16 @@ impl Core {
             rng,
             last_id: setup.next_id.0,
         }
+    }
+
+    /// Gives back what a burst needed.
+    pub fn rest(&mut self) {
+        self.pool.rest();
+        self.local.rest();
+        self.acks_due.shrink_to(RESTING_MAX);
+        self.orphans.shrink_to(RESTING_MAX);
+        self.grown.shrink_to(RESTING_MAX);
+        self.copies.shrink_to(RESTING_MAX);
     }
 
     /// The shard that owns a bare JID: a keyed hash, not a table.

@@ -2,6 +2,7 @@
 
 use super::parcel::Batch;
 use crate::base::event::Event;
+use crate::base::pool::RESTING_MAX;
 use crate::base::slab::Key;
 use crate::store::{Ops, OpsMark, ShardId};
 
@@ -90,6 +91,13 @@ impl Effects {
             ops: ops.mark(),
             events: events.len(),
         };
+    }
+
+    /// Gives back what a burst needed. Call it when it is empty.
+    pub fn rest(&mut self) {
+        self.links.shrink_to(RESTING_MAX);
+        self.events.shrink_to(RESTING_MAX);
+        self.mail.iter_mut().for_each(Batch::rest);
     }
 
     /// Drops what was appended since [`Effects::seal`]: the input ended in a panic.

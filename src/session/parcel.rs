@@ -5,8 +5,12 @@
 
 use std::ops::Range;
 
+use crate::base::pool::RESTING_MAX;
 use crate::store::MessageId;
 use crate::xmpp::stanza::{Kind, Stanza, Traits, Type};
+
+/// Octets for which a batch keeps room while nothing happens.
+const RESTING_OCTETS: usize = 4 * 1024;
 
 /// What one turn posts to one other shard.
 #[derive(Default)]
@@ -47,6 +51,14 @@ struct Sealed {
 }
 
 impl Batch {
+    /// Gives back what a burst needed. Call it when it is empty.
+    pub fn rest(&mut self) {
+        self.texts.shrink_to(RESTING_OCTETS);
+        self.octets.shrink_to(RESTING_OCTETS);
+        self.parcels.shrink_to(RESTING_MAX);
+        self.targets.shrink_to(RESTING_MAX);
+    }
+
     /// Appends `stanza` for the one address it names.
     pub fn push(&mut self, stanza: &Stanza<'_>) {
         self.push_for(stanza, std::iter::once(stanza.to));

@@ -265,6 +265,13 @@ impl Pool {
         self.octets.give(buffer);
     }
 
+    /// Frees all but a few: a burst is over.
+    pub fn rest(&mut self) {
+        self.octets.rest();
+        self.bodies.truncate(pool::RESTING_MAX);
+        self.bodies.shrink_to(pool::RESTING_MAX);
+    }
+
     fn take_body(&mut self) -> Box<Body> {
         self.bodies.pop().unwrap_or_else(|| {
             Box::new(Body {
@@ -309,6 +316,26 @@ mod tests {
         queue.wrote(&mut pool, 1, |_| settled += 1);
         assert_eq!((settled, queue.held_octets()), (1, 0));
         queue.check();
+    }
+
+    #[test]
+    fn a_body_goes_back_to_the_pool_and_a_rest_frees_most_of_them() {
+        let mut pool = Pool::default();
+        let mut queues: Vec<Queue> = (0..100).map(|_| Queue::default()).collect();
+        for queue in &mut queues {
+            queue.push(&mut pool, &message("one").as_stanza(), "d@e");
+            let due = queue.unsent_octets();
+            queue.wrote(&mut pool, due, |_| ());
+            assert!(queue.body.is_none());
+        }
+        assert_eq!(pool.bodies.len(), 1, "one after the other needs one");
+        queues
+            .iter_mut()
+            .for_each(|queue| queue.append(&mut pool, |out| out.push(b' ')));
+        queues.iter_mut().for_each(|queue| queue.discard(&mut pool));
+        assert_eq!(pool.bodies.len(), 100);
+        pool.rest();
+        assert_eq!(pool.bodies.len(), pool::RESTING_MAX);
     }
 
     #[test]

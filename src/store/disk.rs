@@ -17,7 +17,7 @@ use super::journal::{self, EDIT_OVERHEAD_OCTETS, Journal, NewMessage, Settings, 
 use super::late::{self, Late};
 use super::open::DirLock;
 use super::{
-    Backend, Change, MessageId, Op, Ops, Recovered, Refusal, Replies, Reply, Require, Synced,
+    Backend, Change, MessageId, Op, Ops, Recovered, Refusal, Replies, Reply, Require, Rest, Synced,
     Syncer, Ticket, Wake,
 };
 
@@ -292,6 +292,11 @@ impl Backend for DiskBackend {
             journal: self.journal.clone(),
             persist: self.index.persister(),
         }))
+    }
+
+    fn rest(&mut self) -> Rest {
+        lock(&self.journal).rest();
+        self.index.rest()
     }
 
     fn close(&mut self) {

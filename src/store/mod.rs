@@ -349,9 +349,9 @@ impl Ops {
         self.list.truncate(mark.list);
     }
 
-    /// Octets that fit without growing.
+    /// Octets of memory that it keeps when it is empty.
     pub fn octets_capacity(&self) -> usize {
-        self.arena.capacity()
+        self.arena.capacity() + self.list.capacity() * size_of::<(Option<Ticket>, Op)>()
     }
 
     /// Octets that the requests carry.
@@ -396,8 +396,21 @@ pub trait Backend: Send {
         false
     }
 
+    /// Nothing was asked for a while: gives back memory that a burst needed.
+    fn rest(&mut self) -> Rest {
+        Rest::Done
+    }
+
     /// Leaves everything in a state that the next start finds without replaying.
     fn close(&mut self) {}
+}
+
+/// Whether a [`Backend`] has given back all it can.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rest {
+    Done,
+    /// More, after as long again.
+    Again,
 }
 
 /// Makes durable what a [`Backend`] wrote, beside it.

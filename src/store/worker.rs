@@ -17,7 +17,7 @@ use crossbeam::queue::SegQueue;
 use super::answer::HashJob;
 use super::backup::Frozen;
 use super::index::{IndexError, Snapshot};
-use super::{Backend, Ops, Replies, ShardId, Synced, Syncer, Wake};
+use super::{Backend, Ops, Replies, Rest, ShardId, Synced, Syncer, Wake};
 
 /// Where replies go: called on storage threads, once per shard and batch. Must not block.
 pub type Outlet = Arc<dyn Fn(ShardId, Replies) + Send + Sync>;
@@ -50,6 +50,9 @@ struct Shared {
     stopping: AtomicBool,
     executor: Thread,
 }
+
+/// A sleep after which the storage thread takes it that a burst is over.
+const REST_AFTER: Duration = Duration::from_secs(2);
 
 enum Task {
     Batch(Ops),
@@ -231,10 +234,30 @@ impl Executor {
             match patience {
                 _ if stopping || !self.shared.inbox.is_empty() => {}
                 Some(patience) => thread::park_timeout(patience),
-                None => thread::park(),
+                None => self.wait(),
             }
         }
         self.stop();
+    }
+
+    /// Sleeps until it is called. A long sleep after work is one to tidy up in.
+    fn wait(&mut self) {
+        let mut asleep = Instant::now();
+        loop {
+            thread::park_timeout(REST_AFTER);
+            if !self.shared.inbox.is_empty() {
+                return;
+            }
+            if asleep.elapsed() < REST_AFTER {
+                // It was woken for nothing.
+                continue;
+            }
+            while self.shared.pool.pop().is_some() {}
+            if self.backend.rest() == Rest::Done {
+                return thread::park();
+            }
+            asleep = Instant::now();
+        }
     }
 
     /// Writes the rows that were put off once they waited long enough; else says how long they

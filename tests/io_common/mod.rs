@@ -55,6 +55,7 @@ impl Server {
             policy: Arc::new(policy(limits)),
             next_id: MessageId(1),
             events: Arc::new(|_, events| events.clear()),
+            give_back: |_| (),
         })
         .unwrap();
         let outlet: Outlet = reactors.outlet();

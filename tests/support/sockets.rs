@@ -63,6 +63,7 @@ impl Sockets {
             policy: Arc::new(plan.policy()),
             next_id: MessageId(1),
             events: Arc::new(|_, events| events.clear()),
+            give_back: |_| (),
         })
         .unwrap();
         let address = reactors.addresses()[0];

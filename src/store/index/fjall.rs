@@ -14,7 +14,7 @@ use super::{
     Edit, Index, IndexError, Page, Persist, RowKey, Scan, Snapshot, Table, Visit, VisitAll,
     owner_prefix, row_key, split_row_key,
 };
-use crate::store::{Kind, Row};
+use crate::store::{Kind, Rest, Row};
 
 /// How much memory the index may take.
 #[derive(Clone, Copy, Debug)]
@@ -41,6 +41,10 @@ pub struct FjallIndex {
     open: Shared,
     /// Writes until the device is asked again how much is free.
     unasked: u32,
+    /// Changes of each table since it was last written out for a rest.
+    fresh_rows: [usize; Table::ALL.len()],
+    /// Rows were written out, and the tree still has them in memory as well.
+    lets_go: bool,
 }
 
 /// `None` between closing and opening anew, when the latter failed.
@@ -53,6 +57,8 @@ struct Open {
 
 /// The key of the mark; no row's key, for it has no NUL.
 const APPLIED: &[u8] = b"\xFFapplied";
+/// Changes of a table that stay in memory while nothing happens: about a megabyte.
+const RESTING_ROWS_MAX: usize = 4_096;
 /// Threads that write fresh rows out and merge them.
 const WORKERS: usize = 2;
 /// Free octets below which no row is taken: threads of the tree that meet a full device end, and
@@ -77,6 +83,8 @@ impl FjallIndex {
             sizes,
             open: Arc::new(RwLock::new(Some(open))),
             unasked: 0,
+            fresh_rows: [0; Table::ALL.len()],
+            lets_go: false,
         })
     }
 
@@ -113,6 +121,13 @@ impl Open {
     /// fresh by marks alone.
     fn marks(&self) -> &Keyspace {
         &self.tables[Table::Rows as usize]
+    }
+
+    /// Lets the tree forget rows in memory that it has written out: it keeps them for readers of
+    /// an older state until the next rows are written out. The mark alone will do.
+    fn let_go(&self, sequence: u64) -> Result<(), fjall::Error> {
+        self.apply(&[], sequence)?;
+        self.marks().rotate_memtable().map(|_| ())
     }
 
     fn apply(&self, edits: &[Edit<'_>], sequence: u64) -> Result<(), fjall::Error> {
@@ -250,6 +265,11 @@ impl Index for FjallIndex {
     }
 
     fn apply(&mut self, edits: &[Edit<'_>], sequence: u64) -> Result<(), IndexError> {
+        for edit in edits {
+            if let Edit::Put { kind, .. } | Edit::Delete { kind, .. } = edit {
+                self.fresh_rows[Table::of(*kind) as usize] += 1;
+            }
+        }
         self.read()?.get().apply(edits, sequence).map_err(failed)
     }
 
@@ -288,6 +308,32 @@ impl Index for FjallIndex {
         *open = None;
         *open = Some(Open::new(&self.path, self.sizes).map_err(failed)?);
         Ok(())
+    }
+
+    /// Writes out the fresh rows that many changes left in memory, where each takes several times
+    /// its octets.
+    fn rest(&mut self) -> Rest {
+        let applied = self.applied();
+        // What fails here fails again where it is noticed.
+        let (Ok(sequence), Ok(open)) = (applied, Reading::of(&self.open)) else {
+            return Rest::Done;
+        };
+        if std::mem::take(&mut self.lets_go) {
+            let _ = open.get().let_go(sequence);
+            return Rest::Done;
+        }
+        for (table, fresh) in open.get().tables.iter().zip(&mut self.fresh_rows) {
+            // The tree also writes out by itself and begins anew then: this may be too early by
+            // that, never too late.
+            if *fresh >= RESTING_ROWS_MAX && table.rotate_memtable().is_ok() {
+                *fresh = 0;
+                self.lets_go = true;
+            }
+        }
+        match self.lets_go {
+            true => Rest::Again,
+            false => Rest::Done,
+        }
     }
 
     fn snapshot(&self) -> Result<Box<dyn Snapshot>, IndexError> {
@@ -358,5 +404,36 @@ fn failed(error: fjall::Error) -> IndexError {
         fjall::Error::Io(io) if io.kind() == std::io::ErrorKind::StorageFull => IndexError::Full,
         fjall::Error::Locked => IndexError::Failed("it is open in another process".into()),
         _ => IndexError::Failed(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a rest writes out is found as before, and a rest with little to write does nothing.
+    #[test]
+    fn a_rest_writes_out_fresh_rows_and_lets_go_of_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut index = FjallIndex::open(dir.path(), Sizes::default()).unwrap();
+        let put = |index: &mut FjallIndex, number: usize| {
+            let owner = format!("user{number}@localhost");
+            let edit = Edit::Put {
+                owner: owner.as_bytes(),
+                kind: Kind::Last,
+                key: b"",
+                value: b"gone",
+            };
+            index.apply(&[edit], number as u64).unwrap();
+        };
+        put(&mut index, 1);
+        assert_eq!(index.rest(), Rest::Done);
+        (2..=RESTING_ROWS_MAX).for_each(|number| put(&mut index, number));
+        assert_eq!(index.rest(), Rest::Again);
+        assert_eq!(index.rest(), Rest::Done);
+        assert_eq!(index.rest(), Rest::Done);
+        let row = index.get(b"user77@localhost", Kind::Last, b"").unwrap();
+        assert_eq!(row.as_deref(), Some(&b"gone"[..]));
+        assert_eq!(index.applied().unwrap(), RESTING_ROWS_MAX as u64);
     }
 }

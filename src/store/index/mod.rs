@@ -7,7 +7,7 @@ use std::fmt;
 
 use smallvec::SmallVec;
 
-use super::{Change, Kind, Ops, Row, Span};
+use super::{Change, Kind, Ops, Rest, Row, Span};
 
 /// Sorted rows under owner, kind and key. Nothing in it is a promise before it is persisted.
 pub trait Index: Send {
@@ -45,6 +45,11 @@ pub trait Index: Send {
     /// # Errors
     /// [`IndexError::Full`] when there is no room yet; what can be read stays readable then.
     fn reopen(&mut self) -> Result<(), IndexError>;
+
+    /// Nothing was asked for a while: what takes much memory may go to disk.
+    fn rest(&mut self) -> Rest {
+        Rest::Done
+    }
 
     /// The rows as they are now, to be read elsewhere while this goes on.
     fn snapshot(&self) -> Result<Box<dyn Snapshot>, IndexError>;

@@ -3,7 +3,11 @@
 use std::ops::Range;
 
 use super::record::{HEADER_OCTETS, RecordKind, record_octets};
+use crate::base::pool::RESTING_MAX;
 use crate::store::MessageId;
+
+/// Octets for which a list keeps room while nothing happens.
+pub(super) const RESTING_OCTETS: usize = 4 * 1024;
 
 /// Records in order, with their bodies in one run.
 #[derive(Default)]
@@ -84,6 +88,12 @@ impl Gather {
         }
         self.dead_octets = 0;
         self.dead = 0;
+    }
+
+    /// Gives back what a burst needed. What is in it stays.
+    pub fn rest(&mut self) {
+        self.bodies.shrink_to(RESTING_OCTETS);
+        self.pieces.shrink_to(RESTING_MAX);
     }
 
     /// Octets of living bodies.

@@ -27,6 +27,7 @@ use super::backup::{FrozenBody, FrozenMessage};
 use super::files::{File, Files};
 use super::index::Edit;
 use super::{MessageId, Refusal, Replies, Reply, StreamId, Ticket};
+use crate::base::pool::RESTING_MAX;
 
 pub use self::record::Place;
 pub(super) use self::record::{EDIT_OVERHEAD_OCTETS, Reader};
@@ -372,6 +373,15 @@ impl Journal {
     /// See [`Journal::hold_checkpoints`].
     pub fn checkpoints_held(&self) -> bool {
         self.checkpoints_held
+    }
+
+    /// Gives back what a burst needed.
+    pub fn rest(&mut self) {
+        self.gather.rest();
+        self.unsynced.rest();
+        self.syncing.rest();
+        self.waiting.shrink_to(RESTING_MAX);
+        self.out.shrink_to(gather::RESTING_OCTETS);
     }
 
     /// Whether lazy records wait.
