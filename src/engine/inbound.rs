@@ -3,7 +3,8 @@
 use std::borrow::Cow;
 
 use super::dispatch::{self, Phase};
-use super::{management, route, serve};
+use super::route::{self, Addressee, Way};
+use super::{management, serve};
 use crate::features::Verdict;
 use crate::session::ctx::{Ctx, Waiter};
 use crate::session::session::SessionKey;
@@ -12,7 +13,7 @@ use crate::xmpp::error::{Condition, StreamError};
 use crate::xmpp::jid::{self, Jid};
 use crate::xmpp::ns;
 use crate::xmpp::stanza::{Kind, Stanza, Traits, Type};
-use crate::xmpp::xml::{Child, Element, StreamScope, writer};
+use crate::xmpp::xml::{Attr, Child, Element, StreamScope, writer};
 
 /// Where a stanza is written anew; reused from stanza to stanza.
 #[derive(Default)]
@@ -22,6 +23,7 @@ pub struct Scratch {
     /// The full JID of the sender, and how it stands in a start tag.
     from: String,
     from_attribute: Vec<u8>,
+    addressee: Addressee,
     reference: Vec<u8>,
     head: Vec<u8>,
     content: Vec<u8>,
@@ -104,34 +106,37 @@ fn stanza(
         write_raw(&mut scratch.reference, b"id", raw, quote);
     }
     let class = Type::of(kind, attributes.class.as_deref());
-    let to = match attributes.to.as_deref() {
-        None => Ok(None),
-        Some(to) => Jid::parse(to).map(Some),
+    let read = match attributes.to {
+        Some(to) => scratch.addressee.read(ctx, to),
+        None => Ok(()),
     };
-    let (Some(class), Ok(to)) = (class, &to) else {
-        let fault = if to.is_err() {
-            Condition::JidMalformed
-        } else {
-            Condition::BadRequest
+    let (Some(class), Ok(())) = (class, read) else {
+        let fault = match read {
+            Err(_) => Condition::JidMalformed,
+            Ok(()) => Condition::BadRequest,
         };
         refuse(ctx, scratch, kind, fault);
         return Ok(());
     };
-    // RFC 6121 section 8.1.1.1: a message to nobody is to oneself.
     let Scratch {
         from,
         from_attribute,
+        addressee,
         reference,
         head,
         content,
         element: whole,
         ..
     } = scratch;
-    let to = match (to, kind) {
-        (Some(to), _) => to.as_str(),
-        (None, Kind::Message) => jid::split_resource(from).0,
-        (None, _) => "",
-    };
+    if attributes.to.is_none() {
+        // RFC 6121 section 8.1.1.1: a message to nobody is to oneself.
+        let own = match kind {
+            Kind::Message => jid::split_resource(from).0,
+            Kind::Presence | Kind::Iq => "",
+        };
+        addressee.set(ctx, own);
+    }
+    let to = addressee.jid();
     head.clear();
     crate::xmpp::stanza::write_start(head, kind, class, from_attribute, reference);
     write_others(head, element, &attributes, scope);
@@ -142,7 +147,7 @@ fn stanza(
         traits = copy_message(content, ctx, class, element);
         if traits.has(Traits::STORABLE) {
             id = ctx.core.next_id(ctx.now);
-            write_stanza_id(content, jid::split_resource(to).0, id);
+            write_stanza_id(content, addressee.bare_escaped(), id);
         }
         ctx.core.counters.messages_received += 1;
     } else {
@@ -159,7 +164,7 @@ fn stanza(
         head,
         content,
     };
-    send(ctx, key, stanza, number, whole);
+    send(ctx, key, stanza, addressee.way(), number, whole);
     Ok(())
 }
 
@@ -168,6 +173,7 @@ fn send(
     ctx: &mut Ctx<'_>,
     key: SessionKey,
     mut stanza: Stanza<'_>,
+    way: Way,
     number: Option<u32>,
     whole: &mut Vec<u8>,
 ) {
@@ -190,10 +196,12 @@ fn send(
         }
         return;
     }
-    if let (Some(number), true) = (number, stanza.traits.has(Traits::STORABLE)) {
+    // What is for nobody here is bounced at once.
+    let kept = stanza.traits.has(Traits::STORABLE) && matches!(way, Way::Account(_));
+    if let (Some(number), true) = (number, kept) {
         journal(ctx, key, &mut stanza, number, whole);
     }
-    route::route(ctx, Some(key), &stanza);
+    route::route(ctx, Some(key), &stanza, way);
 }
 
 /// Whether an iq is for the sender's own account: no `to`, or the own bare JID.
@@ -215,18 +223,6 @@ fn journal(
     let Some(management) = session.management.as_deref_mut() else {
         return;
     };
-    let (bare, _) = jid::split_resource(stanza.to);
-    let (local, domain) = jid::split_local(bare);
-    // What is for nobody here is bounced at once.
-    let served = ctx
-        .core
-        .policy
-        .domains
-        .iter()
-        .any(|served| domain == served);
-    if local.is_none() || !served {
-        return;
-    }
     management.pending.push_back((number, false));
     let stream = management.id;
     stanza.traits = stanza.traits.with(Traits::JOURNALED);
@@ -240,7 +236,7 @@ fn journal(
         },
         |ops| Op::Journal {
             id,
-            owner: ops.keep(bare.as_bytes()),
+            owner: ops.keep(jid::split_resource(stanza.to).0.as_bytes()),
             octets: ops.keep(whole),
             stream,
             handled: number,
@@ -267,7 +263,7 @@ fn refuse(ctx: &mut Ctx<'_>, scratch: &Scratch, kind: Kind, condition: Condition
 /// The attributes that mean something to the server.
 #[derive(Default)]
 struct Attributes<'a> {
-    to: Option<Cow<'a, str>>,
+    to: Option<Attr<'a>>,
     from: Option<Cow<'a, str>>,
     class: Option<Cow<'a, [u8]>>,
     /// Raw octets and their quote.
@@ -282,7 +278,7 @@ impl<'a> Attributes<'a> {
         let mut found = Self::default();
         for attr in element.attrs() {
             match attr.name {
-                b"to" => found.to = Some(attr.value()),
+                b"to" => found.to = Some(attr),
                 b"from" => found.from = Some(attr.value()),
                 b"type" => found.class = Some(attr.octets()),
                 b"id" => found.id = Some((attr.raw, attr.quote)),
@@ -441,9 +437,9 @@ impl Seen {
 }
 
 /// XEP-0359: the name under which the recipient's account knows the message.
-fn write_stanza_id(out: &mut Vec<u8>, by: &str, id: MessageId) {
+fn write_stanza_id(out: &mut Vec<u8>, by: &[u8], id: MessageId) {
     out.extend_from_slice(b"<stanza-id xmlns='urn:xmpp:sid:0' by='");
-    writer::escape_attr(out, by);
+    out.extend_from_slice(by);
     out.extend_from_slice(b"' id='");
     out.extend_from_slice(&hexadecimal(id.0));
     out.extend_from_slice(b"'/>");

@@ -111,6 +111,11 @@ impl Names {
         self.decoded.shrink_to(DECODED_OCTETS_KEPT);
     }
 
+    /// Whether [`Names::clear`] would give something back.
+    pub fn is_large(&self) -> bool {
+        self.decoded.capacity() > DECODED_OCTETS_KEPT
+    }
+
     /// How many prefixes are bound, to return to by [`Names::leave`].
     #[inline]
     pub fn depth(&self) -> u32 {

@@ -206,10 +206,14 @@ impl Scanner {
     pub fn reset(&mut self) {
         self.failed = None;
         self.state = State::Fresh;
-        self.begin();
-        self.attributes.shrink_to(TABLE_ENTRIES_KEPT);
-        self.frames.shrink_to(TABLE_ENTRIES_KEPT);
-        self.children.shrink_to(TABLE_ENTRIES_KEPT);
+        let largest = self.attributes.capacity().max(self.children.capacity());
+        let largest = largest.max(self.frames.capacity());
+        if largest > TABLE_ENTRIES_KEPT || self.names.is_large() {
+            self.begin();
+            self.attributes.shrink_to(TABLE_ENTRIES_KEPT);
+            self.frames.shrink_to(TABLE_ENTRIES_KEPT);
+            self.children.shrink_to(TABLE_ENTRIES_KEPT);
+        }
     }
 
     /// Goes on with the item that begins at the first of `bytes`.
