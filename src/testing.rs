@@ -383,6 +383,8 @@ impl World {
     pub fn stop(&mut self) {
         self.tell_all(|| Command::Stop);
         self.settle();
+        self.tell_all(|| Command::RefuseWaiting);
+        self.settle();
         self.tell_all(|| Command::WriteDown);
         self.settle();
         // What a stalled device answers now comes too late.

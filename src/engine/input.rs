@@ -69,6 +69,9 @@ pub enum Command {
     /// Say goodbye to everybody who cannot come back (`system-shutdown`) and hear nobody any more.
     /// What is under way goes on until `Shard::is_quiet`.
     Stop,
+    /// After [`Command::Stop`], when storage has had its time: answer the requests that it has not
+    /// answered with an error. The answers may be for other shards.
+    RefuseWaiting,
     /// After [`Command::Stop`], when all shards are quiet: flush acknowledgements, write resumable
     /// sessions down, close with `system-shutdown`. The shard is done when `Shard::is_empty`.
     WriteDown,

@@ -423,6 +423,7 @@ impl Shard {
                 self.core.policy = policy;
             }
             Command::Stop => shutdown::stop(self, now, fx),
+            Command::RefuseWaiting => shutdown::refuse_waiting(self, now, fx),
             Command::WriteDown => shutdown::write_down_all(self, now, fx),
             Command::Kick { account, condition } => {
                 lifecycle::kick(&mut ctx, &account, condition);

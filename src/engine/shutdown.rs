@@ -11,7 +11,7 @@ use crate::session::ctx::{Ctx, Return, Revival, Waiter};
 use crate::session::effects::{Effects, LinkKey};
 use crate::session::record;
 use crate::session::session::{Session, SessionKey};
-use crate::store::{Change, Head, Kind, MessageId, Op, Require};
+use crate::store::{Change, Head, Kind, MessageId, Op, Require, TicketKey};
 use crate::xmpp::error::{Condition, StreamError};
 use crate::xmpp::stanza::Traits;
 
@@ -56,25 +56,31 @@ pub fn write_down_all(shard: &mut Shard, now: Now, fx: &mut Effects) {
         fx,
         now,
     };
-    refuse_waiting(&mut ctx);
     let sessions = ctx.core.sessions.iter();
     for key in sessions.map(|(key, _)| key).collect::<Vec<SessionKey>>() {
         write_down(&mut ctx, key);
     }
 }
 
-/// The requests that storage has not answered: `h` covers them, so their clients would not ask
-/// again, and the answer would find nobody.
-fn refuse_waiting(ctx: &mut Ctx<'_>) {
-    let waiters = ctx.core.waiters.iter();
-    let kept = waiters.filter_map(|(_, (waiter, _))| match waiter {
-        Waiter::Feature { kept, .. } => kept.way_back().cloned(),
+/// Answers the requests that storage has not answered: `h` covers them, so their clients would not
+/// ask again, and a later answer would find nobody. It is not waited for any more.
+pub fn refuse_waiting(shard: &mut Shard, now: Now, fx: &mut Effects) {
+    let waiters = shard.core.waiters.iter();
+    let asked = waiters.filter_map(|(key, (waiter, _))| match waiter {
+        Waiter::Feature { kept, .. } => Some((key, kept.way_back()?.clone())),
         _ => None,
     });
-    for back in kept.collect::<Vec<Return>>() {
+    let asked: Vec<(TicketKey, Return)> = asked.collect();
+    let mut ctx = Ctx {
+        core: &mut shard.core,
+        fx,
+        now,
+    };
+    for (key, back) in asked {
+        ctx.core.waiters.remove(key);
         ctx.refuse_to(&back, Condition::ResourceConstraint);
     }
-    route::drain_local(ctx);
+    route::drain_local(&mut ctx);
 }
 
 /// Puts a session on record and lets go of it without a word to its contacts: it comes back.

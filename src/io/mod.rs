@@ -424,13 +424,17 @@ impl Handle {
     }
 
     /// Ends all sessions: closes the listeners, tells whoever cannot come back, and when nothing
-    /// is under way any more, or half of `patience` is over, writes down who can. Next comes
+    /// is under way any more writes down who can; after half of `patience` requests that storage
+    /// has not answered are refused, and after three quarters nothing is waited for. Next comes
     /// [`Handle::join`] with the patience that this returns.
     pub fn stop(&self, patience: Duration) -> Duration {
         let deadline = Instant::now() + patience;
         self.stop_accepting();
         self.broadcast(|| Command::Stop);
-        self.wait(|progress| &progress.quiet, deadline - patience / 2);
+        if !self.wait(|progress| &progress.quiet, deadline - patience / 2) {
+            self.broadcast(|| Command::RefuseWaiting);
+            self.wait(|progress| &progress.quiet, deadline - patience / 4);
+        }
         self.broadcast(|| Command::WriteDown);
         deadline.saturating_duration_since(Instant::now())
     }

@@ -204,11 +204,13 @@ impl Reactor {
         let mut patience = self.patience();
         let inlet = &self.shared.inlets[usize::from(self.id)];
         let sleeps = patience != Some(Duration::ZERO);
+        let mut undisturbed = sleeps;
         if sleeps && !inlet.lie_down() {
             patience = Some(Duration::ZERO);
+            undisturbed = false;
         }
         let waited = self.poll.poll(&mut self.events, patience);
-        self.slept = sleeps && waited.is_ok() && self.events.is_empty();
+        self.slept = undisturbed && waited.is_ok() && self.events.is_empty();
         if sleeps {
             inlet.get_up();
         }

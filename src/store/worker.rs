@@ -253,7 +253,12 @@ impl Executor {
                 continue;
             }
             while self.shared.pool.pop().is_some() {}
-            if self.backend.rest() == Rest::Done {
+            let rest = self.backend.rest();
+            if !self.shared.inbox.is_empty() {
+                // Whoever called meanwhile may have woken the index instead of this sleep.
+                return;
+            }
+            if rest == Rest::Done {
                 return thread::park();
             }
             asleep = Instant::now();
