@@ -6,12 +6,15 @@
 
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::AsRawFd;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use mio::net::TcpStream;
+use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 use serde_json::json;
 
@@ -195,7 +198,8 @@ fn echo(
     Ok(())
 }
 
-/// Accepts, and gives each connection what its neighbour sends.
+/// Accepts, and gives each connection what its neighbour sends. Which thread reads a connection is
+/// as good as random, as it is where accounts belong to threads by a hash.
 fn serve(connections: usize) -> io::Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     println!("{}", listener.local_addr()?);
@@ -206,9 +210,12 @@ fn serve(connections: usize) -> io::Result<()> {
         stream.set_nonblocking(true)?;
         streams.push(stream);
     }
-    let threads: Vec<_> = deal(streams)
-        .into_iter()
-        .map(|share| thread::spawn(move || pass_on(share)))
+    let streams: Arc<[std::net::TcpStream]> = streams.into();
+    let threads: Vec<_> = (0..sys::cores())
+        .map(|thread| {
+            let streams = streams.clone();
+            thread::spawn(move || pass_on(&streams, thread))
+        })
         .collect();
     for thread in threads {
         // A peer that is gone is the end, however it went.
@@ -218,8 +225,16 @@ fn serve(connections: usize) -> io::Result<()> {
 }
 
 /// Reads all that is ready, then writes: the turn of a server, without the server.
-fn pass_on(share: Vec<std::net::TcpStream>) -> io::Result<()> {
-    let (mut poll, mut streams) = watch(share)?;
+fn pass_on(streams: &[std::net::TcpStream], thread: usize) -> io::Result<()> {
+    let mut poll = Poll::new()?;
+    for (index, stream) in streams.iter().enumerate() {
+        if mixed(index) % sys::cores() == thread {
+            let interest = Interest::READABLE.add(Interest::WRITABLE);
+            let descriptor = stream.as_raw_fd();
+            poll.registry()
+                .register(&mut SourceFd(&descriptor), Token(index), interest)?;
+        }
+    }
     let mut events = Events::with_capacity(EVENTS_PER_TURN);
     let mut buffer = vec![0; READ_OCTETS];
     let mut output: Vec<u8> = Vec::new();
@@ -228,7 +243,7 @@ fn pass_on(share: Vec<std::net::TcpStream>) -> io::Result<()> {
         poll.poll(&mut events, None)?;
         for event in events.iter().filter(|event| event.is_readable()) {
             let from = event.token().0;
-            match streams[from].read(&mut buffer) {
+            match (&streams[from]).read(&mut buffer) {
                 Ok(0) => return Ok(()),
                 Ok(got) => {
                     output.extend_from_slice(&buffer[..got]);
@@ -240,9 +255,14 @@ fn pass_on(share: Vec<std::net::TcpStream>) -> io::Result<()> {
         }
         let mut at = 0;
         for (to, octets) in due.drain(..) {
-            streams[to].write_all(&output[at..at + octets])?;
+            (&streams[to]).write_all(&output[at..at + octets])?;
             at += octets;
         }
         output.clear();
     }
+}
+
+/// A number without a pattern, made of a number.
+fn mixed(number: usize) -> usize {
+    (number as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) as usize >> 33
 }
