@@ -29,7 +29,7 @@ mod seat;
 /// Shards without sockets, wires and clock.
 mod stand;
 
-pub use depot::{Crash, Depot, Keeping, Plant};
+pub use depot::{Crash, Depot, Keeping, Plant, put};
 pub use random::Random;
 pub use reader::{Item, Reader};
 use seat::{LINGER, Post, Seat, Wire};

@@ -1,6 +1,7 @@
 //! What knows neither XMPP nor I/O.
 
 pub mod event;
+pub mod hex;
 pub mod id;
 pub mod limits;
 pub mod pool;

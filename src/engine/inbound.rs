@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use super::dispatch::{self, Phase};
 use super::route::{self, Addressee, Way};
 use super::{management, serve};
+use crate::base::hex;
 use crate::features::Verdict;
 use crate::session::ctx::{Ctx, Waiter};
 use crate::session::session::SessionKey;
@@ -441,37 +442,6 @@ fn write_stanza_id(out: &mut Vec<u8>, by: &[u8], id: MessageId) {
     out.extend_from_slice(b"<stanza-id xmlns='urn:xmpp:sid:0' by='");
     out.extend_from_slice(by);
     out.extend_from_slice(b"' id='");
-    out.extend_from_slice(&hexadecimal(id.0));
+    out.extend_from_slice(&hex::digits(id.0));
     out.extend_from_slice(b"'/>");
-}
-
-/// All sixteen digits, eight at a time.
-fn hexadecimal(number: u64) -> [u8; 16] {
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    let digits = |half: u32| {
-        // Each nibble moves into an octet of its own; those above nine reach the letters.
-        let mut spread = u64::from(half);
-        spread = (spread | spread << 16) & 0x0000_ffff_0000_ffff;
-        spread = (spread | spread << 8) & 0x00ff_00ff_00ff_00ff;
-        spread = (spread | spread << 4) & 0x0f0f_0f0f_0f0f_0f0f;
-        let letters = ((spread + ONES * 6) >> 4) & ONES;
-        (spread + ONES * u64::from(b'0') + letters * u64::from(b'a' - b'9' - 1)).to_be_bytes()
-    };
-    let mut all = [0; 16];
-    all[..8].copy_from_slice(&digits((number >> 32) as u32));
-    all[8..].copy_from_slice(&digits(number as u32));
-    all
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ids_are_written_with_all_their_digits() {
-        for number in [0, 1, 0x0123_4567_89ab_cdef, 0x9a09_a90a_f0f0_0f0f, u64::MAX] {
-            let digits = String::from_utf8(hexadecimal(number).to_vec()).unwrap();
-            assert_eq!(digits, format!("{number:016x}"));
-        }
-    }
 }

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use crate::session::ctx::{Ctx, Due};
+use crate::session::ctx::{Ctx, Due, Token};
 use crate::session::effects::LinkEffect;
 use crate::session::session::{Flags, Management, SessionKey};
 use crate::store::StreamId;
@@ -51,7 +51,7 @@ fn enable(ctx: &mut Ctx<'_>, key: SessionKey, resumption: Resumption) {
     }
     let seconds = u32::try_from(time.as_secs()).unwrap_or(u32::MAX);
     session.management = Some(Box::new(Management::new(id, seconds)));
-    let token = format!("{:032x}", id.0);
+    let token = Token::of(id.0);
     let mut enabled = Vec::new();
     resume::write_enabled(
         &mut enabled,

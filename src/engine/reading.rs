@@ -81,9 +81,16 @@ impl Shard {
         if link.free_at > now.mono {
             return self.core.wheel.set(link.free_at, Due::Shaped(key));
         }
-        if link.reading != Reading::Shaped {
-            return;
+        if link.reading == Reading::Shaped {
+            self.turn_on(key, now, fx);
         }
+    }
+
+    /// Reads a link again, first what was kept of it.
+    fn turn_on(&mut self, key: LinkKey, now: Now, fx: &mut Effects) {
+        let Some(link) = self.links.get_mut(key) else {
+            return;
+        };
         link.reading = Reading::On;
         fx.link(key, LinkEffect::Resume);
         if let Some(unread) = link.unread.take() {
@@ -275,16 +282,9 @@ impl Shard {
             return;
         }
         let Some(key) = entry.link else { return };
-        let Some(link) = self.links.get_mut(key) else {
-            return;
-        };
-        if link.reading != Reading::Paused {
-            return;
-        }
-        link.reading = Reading::On;
-        fx.link(key, LinkEffect::Resume);
-        if let Some(unread) = link.unread.take() {
-            self.resume_scan(key, unread, now, fx);
+        let paused = |link: &Link| link.reading == Reading::Paused;
+        if self.links.get(key).is_some_and(paused) {
+            self.turn_on(key, now, fx);
             self.finish(now, fx);
         }
     }

@@ -19,6 +19,7 @@ use super::policy::Policy;
 use super::queue::{Pool, Queue};
 use super::session::{Flags, Session, SessionKey, SessionTag};
 use crate::base::event::Event;
+use crate::base::hex;
 use crate::base::pool::RESTING_MAX;
 use crate::base::slab::Slab;
 use crate::base::time::{Moment, Now};
@@ -220,12 +221,11 @@ impl Iq<'_> {
 pub struct Token([u8; 32]);
 
 impl Token {
-    fn of(bits: u128) -> Self {
+    /// The digits of `bits`.
+    pub fn of(bits: u128) -> Self {
         let mut digits = [0; 32];
-        for (pair, octet) in digits.chunks_exact_mut(2).zip(bits.to_be_bytes()) {
-            pair[0] = HEX[usize::from(octet >> 4)];
-            pair[1] = HEX[usize::from(octet & 0xf)];
-        }
+        digits[..16].copy_from_slice(&hex::digits((bits >> 64) as u64));
+        digits[16..].copy_from_slice(&hex::digits(bits as u64));
         Self(digits)
     }
 
@@ -234,8 +234,6 @@ impl Token {
         std::str::from_utf8(&self.0).expect("digits are ASCII")
     }
 }
-
-const HEX: &[u8; 16] = b"0123456789abcdef";
 
 /// One input's view: the shard's state, the effects so far, the time.
 pub struct Ctx<'c> {

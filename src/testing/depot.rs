@@ -10,7 +10,9 @@ use crate::store::index::Scan;
 use crate::store::index::memory::{Lost, MemoryIndex};
 use crate::store::journal::Settings;
 use crate::store::memory::MemoryBackend;
-use crate::store::{Backend, Kind, Op, Ops, Recovered, Refusal, Replies, Reply, StreamId};
+use crate::store::{
+    Backend, Change, Kind, Op, Ops, Recovered, Refusal, Replies, Reply, Require, StreamId,
+};
 
 /// What keeps the rows and the journal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,6 +73,25 @@ const SETTINGS: Settings = Settings {
     held_messages_max: 512,
     lazy_max: 16,
 };
+
+/// Puts a row into a store, before anything runs.
+pub fn put(backend: &mut dyn Backend, owner: &str, kind: Kind, value: &[u8]) {
+    let mut ops = Ops::default();
+    let (owner, key, value) = (ops.keep(owner.as_bytes()), ops.keep(b""), ops.keep(value));
+    let put = Change::Put {
+        owner,
+        kind,
+        key,
+        value,
+    };
+    let write = Op::Write {
+        require: Require::Nothing,
+        changes: vec![put],
+    };
+    ops.push(None, write);
+    backend.execute(&ops, &mut Replies::new());
+    backend.commit(&mut Replies::new());
+}
 
 impl Depot {
     /// Empty storage whose accidents follow `seed`.
@@ -168,27 +189,10 @@ impl Depot {
         self.device.set_faults(faults);
     }
 
-    /// Puts a row in, before anything runs.
+    /// See [`put`].
     pub fn put(&mut self, owner: &str, kind: Kind, value: &[u8]) {
-        let mut ops = Ops::default();
-        let (owner, key, value) = (ops.keep(owner.as_bytes()), ops.keep(b""), ops.keep(value));
-        let put = crate::store::Change::Put {
-            owner,
-            kind,
-            key,
-            value,
-        };
-        let require = crate::store::Require::Nothing;
-        ops.push(
-            None,
-            Op::Write {
-                require,
-                changes: vec![put],
-            },
-        );
         if let Some(backend) = self.backend() {
-            backend.execute(&ops, &mut Replies::new());
-            backend.commit(&mut Replies::new());
+            put(backend, owner, kind, value);
         }
     }
 

@@ -7,14 +7,14 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use super::{HEADER, PASSWORD, Plan, credentials};
+use super::{HEADER, PASSWORD, Plan, credentials, put};
 use crate::base::slab::Slab;
 use crate::base::time::{Moment, Now};
 use crate::engine::{
     self, Batch, Effects, Entry, Input, LinkEffect, LinkKey, LinkTag, Origin, Setup, Shard,
 };
 use crate::store::memory::MemoryBackend;
-use crate::store::{Backend, Change, Kind, MessageId, Op, Ops, Replies, Reply, Require, ShardId};
+use crate::store::{Backend, Kind, MessageId, Replies, Reply, ShardId};
 
 /// A session on a [`Stand`].
 #[derive(Clone, Copy, Debug)]
@@ -80,29 +80,9 @@ impl Stand {
         };
         let keys = credentials();
         for account in &plan.accounts {
-            stand.put(account, &keys);
+            put(&mut stand.backend, account, Kind::Credentials, &keys);
         }
         stand
-    }
-
-    fn put(&mut self, owner: &str, value: &[u8]) {
-        let mut ops = Ops::default();
-        let (owner, key, value) = (ops.keep(owner.as_bytes()), ops.keep(b""), ops.keep(value));
-        let put = Change::Put {
-            owner,
-            kind: Kind::Credentials,
-            key,
-            value,
-        };
-        ops.push(
-            None,
-            Op::Write {
-                require: Require::Nothing,
-                changes: vec![put],
-            },
-        );
-        self.backend.execute(&ops, &mut Replies::new());
-        self.backend.commit(&mut Replies::new());
     }
 
     /// Who answers storage from here on.

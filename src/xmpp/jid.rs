@@ -19,6 +19,8 @@ use std::hash::{Hash, Hasher};
 
 use jid::{DomainPart, NodePart, ResourcePart};
 
+use super::xml::octets;
+
 /// An address in normal form. Two are the same when their octets are.
 #[derive(Clone, Debug)]
 pub struct Jid<'a> {
@@ -423,7 +425,7 @@ static CLASSES: [u8; 256] = {
 /// The bare JID and the resourcepart of a JID in normal form.
 #[inline]
 pub fn split_resource(jid: &str) -> (&str, Option<&str>) {
-    match find(jid.as_bytes(), b'/') {
+    match octets::find(jid.as_bytes(), b'/') {
         Some(at) => (&jid[..at], Some(&jid[at + 1..])),
         None => (jid, None),
     }
@@ -432,27 +434,10 @@ pub fn split_resource(jid: &str) -> (&str, Option<&str>) {
 /// The localpart and the domainpart of a bare JID in normal form.
 #[inline]
 pub fn split_local(bare: &str) -> (Option<&str>, &str) {
-    match find(bare.as_bytes(), b'@') {
+    match octets::find(bare.as_bytes(), b'@') {
         Some(at) => (Some(&bare[..at]), &bare[at + 1..]),
         None => (None, bare),
     }
-}
-
-/// Where an ASCII octet is. Addresses are short: eight octets at a time beat a vector search, whose
-/// beginning costs more than all of this.
-#[inline]
-fn find(bytes: &[u8], wanted: u8) -> Option<usize> {
-    const LOW: u64 = 0x0101_0101_0101_0101;
-    let (words, rest) = bytes.as_chunks::<8>();
-    for (index, word) in words.iter().enumerate() {
-        let difference = u64::from_le_bytes(*word) ^ (LOW * u64::from(wanted));
-        let hits = difference.wrapping_sub(LOW) & !difference & (LOW << 7);
-        if hits != 0 {
-            return Some(index * 8 + (hits.trailing_zeros() / 8) as usize);
-        }
-    }
-    let at = rest.iter().position(|&b| b == wanted)?;
-    Some(words.len() * 8 + at)
 }
 
 #[cfg(test)]

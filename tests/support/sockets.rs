@@ -9,8 +9,8 @@ use encke::engine::Entry;
 use encke::io::{Bind, Handle, Outlet, Plan as Reactors_, Reactors, ShardReport};
 use encke::store::memory::MemoryBackend;
 use encke::store::worker::{Depth, Storage};
-use encke::store::{Backend, Change, Kind, MessageId, Op, Ops, Replies, Require};
-use encke::testing::{Plan, credentials};
+use encke::store::{Kind, MessageId, Ops};
+use encke::testing::{Plan, credentials, put};
 
 use super::stage::Stage;
 
@@ -39,7 +39,7 @@ impl Sockets {
         let mut backend = MemoryBackend::default();
         let keys = credentials();
         for account in &plan.accounts {
-            put(&mut backend, account, &keys);
+            put(&mut backend, account, Kind::Credentials, &keys);
         }
         let outlet: Arc<OnceLock<Outlet>> = Arc::default();
         let sink = outlet.clone();
@@ -122,26 +122,6 @@ impl Sockets {
             }
         }
     }
-}
-
-fn put(backend: &mut MemoryBackend, owner: &str, value: &[u8]) {
-    let mut ops = Ops::default();
-    let (owner, key, value) = (ops.keep(owner.as_bytes()), ops.keep(b""), ops.keep(value));
-    let put = Change::Put {
-        owner,
-        kind: Kind::Credentials,
-        key,
-        value,
-    };
-    ops.push(
-        None,
-        Op::Write {
-            require: Require::Nothing,
-            changes: vec![put],
-        },
-    );
-    backend.execute(&ops, &mut Replies::new());
-    backend.commit(&mut Replies::new());
 }
 
 impl Stage for Sockets {

@@ -17,7 +17,7 @@ mod decode;
 /// An owned tree, for those who must read deeply.
 pub mod element;
 /// Classes of octets and the fast ways over runs of them.
-mod octets;
+pub(super) mod octets;
 /// Namespaces: declarations and what names resolve to.
 mod resolve;
 /// One strict pass over partial input.
