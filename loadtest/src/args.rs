@@ -1,10 +1,11 @@
 //! The command line.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::plan::{Address, Answer};
+use crate::kinds::Kind;
 use crate::sasl::Mechanism;
 
 /// Loads an XMPP server on this machine and says what a message, a login and a session cost it.
@@ -33,12 +34,12 @@ pub enum Command {
     /// a salt for each account, and then PBKDF2 runs in the generator for every login: use
     /// `accounts --format prosody`, or `--auth plain`, where its CPU time matters.
     Register(RegisterArgs),
-    /// Log in many sessions, hold them, and say what memory one takes.
-    Idle(IdleArgs),
-    /// Log in and out again, as fast as possible or at a rate, and say what a login costs.
-    Login(LoginArgs),
-    /// Let pairs talk in a closed loop, and say what a message costs and how long it takes.
-    Chat(ChatArgs),
+    /// Run a scenario: a TOML file, or one that is shipped.
+    Run(RunArgs),
+    /// List the scenarios that are shipped, show one, or show the keys of all kinds.
+    Scenarios(ScenariosArgs),
+    #[command(flatten)]
+    Kind(Kind),
     /// Say what the kernel alone takes for a message on this machine, now.
     ///
     /// A relay of bare TCP receives and sends between pairs as a server does, and does nothing
@@ -94,60 +95,24 @@ pub struct RegisterArgs {
 }
 
 #[derive(Args)]
-pub struct IdleArgs {
-    /// How many sessions.
-    #[arg(long, short = 'n', default_value_t = 10_000)]
-    pub sessions: usize,
-    /// Seconds to hold them before memory is read.
-    #[arg(long, default_value_t = 15)]
-    pub hold: u64,
-    #[command(flatten)]
-    pub connect: ConnectArgs,
-    #[command(flatten)]
-    pub report: ReportArgs,
+pub struct RunArgs {
+    /// A TOML file, or the name of a shipped scenario.
+    pub scenario: String,
+    /// Set a key of the scenario: `--set sessions=500`, `--set connect.tls=direct`.
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Options of the scenario's kind, which override the file: `--pid 1234 --json out.json`.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub options: Vec<String>,
 }
 
 #[derive(Args)]
-pub struct LoginArgs {
-    /// How many logins are measured.
-    #[arg(long, short = 'n', default_value_t = 20_000)]
-    pub logins: usize,
-    /// How many logins come before that, unmeasured.
-    #[arg(long, default_value_t = 500)]
-    pub warmup: usize,
-    #[command(flatten)]
-    pub connect: ConnectArgs,
-    #[command(flatten)]
-    pub report: ReportArgs,
-}
-
-#[derive(Args)]
-pub struct ChatArgs {
-    /// How many pairs talk; twice as many sessions.
-    #[arg(long, default_value_t = 500)]
-    pub pairs: usize,
-    /// Messages under way in each pair.
-    #[arg(long, default_value_t = 1)]
-    pub window: u32,
-    /// Octets of a body, at least 24.
-    #[arg(long, default_value_t = 100)]
-    pub size: usize,
-    /// Seconds before the measured time.
-    #[arg(long, default_value_t = 3)]
-    pub warmup: u64,
-    /// Measured seconds.
-    #[arg(long, default_value_t = 10)]
-    pub seconds: u64,
-    /// Who sends the next message.
-    #[arg(long, value_enum, default_value = "echo")]
-    pub answer: Answer,
-    /// Messages to bare or to full JIDs.
-    #[arg(long, value_enum, default_value = "bare")]
-    pub to: Address,
-    #[command(flatten)]
-    pub connect: ConnectArgs,
-    #[command(flatten)]
-    pub report: ReportArgs,
+pub struct ScenariosArgs {
+    /// Show this one: a file to begin with.
+    pub name: Option<String>,
+    /// Show the keys of all kinds, as Markdown.
+    #[arg(long)]
+    pub keys: bool,
 }
 
 #[derive(Args)]
@@ -178,9 +143,9 @@ pub struct RelayArgs {
     pub connections: usize,
 }
 
-#[derive(Args)]
+#[derive(Args, Clone)]
 pub struct ConnectArgs {
-    /// Address and port; several are dealt out. Loopback only.
+    /// Address and port; several are dealt out. Loopback only, without --i-own-the-target.
     #[arg(long, value_delimiter = ',', default_value = "127.0.0.1:5222")]
     pub server: Vec<String>,
     #[arg(long, default_value = "localhost")]
@@ -226,10 +191,19 @@ pub struct ConnectArgs {
     /// With --sm, ask for an acknowledgement after so many messages.
     #[arg(long, default_value_t = 16)]
     pub sm_request: u32,
+    /// With --sm, make sessions that can be resumed, and resume those whose connection was lost.
+    #[arg(long, requires = "sm")]
+    pub resume: bool,
+    /// Load this address too, which is not on loopback: only a machine that is yours alone.
+    #[arg(long, value_name = "ADDRESS")]
+    pub i_own_the_target: Option<IpAddr>,
 }
 
-#[derive(Args)]
+#[derive(Args, Clone)]
 pub struct ReportArgs {
+    /// The scenario that was run, for the report.
+    #[arg(skip)]
+    pub scenario: Option<String>,
     /// The server's process; by default the one that listens at the address.
     #[arg(long)]
     pub pid: Option<u32>,

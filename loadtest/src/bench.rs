@@ -6,14 +6,13 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use hdrhistogram::Histogram;
 use serde_json::json;
 
 use crate::args::{ConnectArgs, ReportArgs};
-use crate::chat::latency_histogram;
-use crate::plan::{Board, Phase, Plan, Task};
+use crate::plan::{Board, Phase, Plan};
 use crate::process::{self, Usage, Used};
 use crate::report::{Figures, Live, Report};
+use crate::task::{Deal, Task};
 use crate::worker::{Outcome, Share, Worker};
 
 /// How a command ended.
@@ -35,13 +34,6 @@ pub struct Bench {
     pub silence: Duration,
     /// Something was measured.
     pub something: bool,
-}
-
-/// What all threads brought home.
-pub struct Sum {
-    pub logins: Histogram<u64>,
-    pub messages: Histogram<u64>,
-    pub derivations: u64,
 }
 
 /// CPU of both ends at one instant.
@@ -69,7 +61,6 @@ pub enum Wait {
 
 /// This scenario makes accounts instead of logging in.
 pub const REGISTER: &str = "register";
-pub const LOGIN: &str = "login";
 const TICK: Duration = Duration::from_millis(20);
 /// Cores that others may use before the report says so.
 const OTHERS_NOTED: f64 = 0.2;
@@ -81,16 +72,12 @@ impl Bench {
         scenario: &'static str,
         connect: &ConnectArgs,
         report: &ReportArgs,
-        sessions: usize,
+        task: &Task,
         options: serde_json::Value,
     ) -> Result<Self, String> {
+        let sessions = task.sessions();
         // Logins that go out again at once are never all online.
-        let passing = matches!(scenario, REGISTER | LOGIN);
-        let at_once = if passing {
-            sessions.min(connect.parallel)
-        } else {
-            sessions
-        };
+        let at_once = sessions - task.passing + task.passing.min(connect.parallel);
         let mut plan = Plan::new(connect, sessions, at_once)?;
         plan.register = scenario == REGISTER;
         let server = report.pid.or_else(|| process::listener(plan.targets[0]));
@@ -110,7 +97,7 @@ impl Bench {
             label: report.label.clone(),
             commit: report.commit.clone(),
             server: json!({ "pid": server, "command": server.map(process::command_line) }),
-            options: merge(options, connect, &plan, report.repeat),
+            options: merge(options, connect, &plan, report),
             runs: Vec::new(),
             errors: std::collections::BTreeMap::new(),
             notes,
@@ -129,28 +116,22 @@ impl Bench {
         })
     }
 
-    /// Runs `sessions` sessions while `conduct` leads them through the phases.
+    /// Runs the sessions of a task while `conduct` leads them through the phases.
     pub fn with_sessions(
         &mut self,
-        task: Task,
-        sessions: usize,
+        task: &Task,
         conduct: impl FnOnce(&mut Self, &Board),
-    ) -> Sum {
+    ) -> Outcome {
         let board = Board::new(self.plan.threads);
         let plan = Arc::clone(&self.plan);
         let run = run_number();
-        let sum = Mutex::new(Sum {
-            logins: latency_histogram(),
-            messages: latency_histogram(),
-            derivations: 0,
-        });
+        let sum = Mutex::new(Outcome::new());
         thread::scope(|scope| {
             for thread in 0..plan.threads {
                 let share = Share {
                     thread,
-                    sessions: share_of(task, sessions, plan.threads, thread),
-                    accounts: self.accounts,
                     task,
+                    accounts: self.accounts,
                     run,
                 };
                 let (plan, board, sum) = (&*plan, &board, &sum);
@@ -314,30 +295,22 @@ impl Bench {
     }
 }
 
-fn work(plan: &Plan, board: &Board, share: Share, sum: &Mutex<Sum>) {
-    let (thread, sessions) = (share.thread, share.sessions);
+fn work(plan: &Plan, board: &Board, share: Share<'_>, sum: &Mutex<Outcome>) {
+    let (thread, task) = (share.thread, share.task);
     let outcome: std::io::Result<Outcome> = Worker::new(plan, board, share).and_then(Worker::run);
     match outcome {
         Ok(outcome) => {
             let mut sum = sum.lock().expect("no thread panics with it");
-            let _ = sum.logins.add(&outcome.logins);
-            let _ = sum.messages.add(&outcome.messages);
-            sum.derivations += outcome.derivations;
+            sum.add(&outcome);
         }
         Err(error) => {
+            let sessions = Deal::new(task, plan.threads, thread).sessions();
             board.rows[thread]
                 .failed
                 .fetch_add(sessions as u64, Ordering::Relaxed);
             board.error("a thread of the generator ended", || error.to_string());
         }
     }
-}
-
-/// How many of the sessions a thread has; pairs are not torn.
-fn share_of(task: Task, sessions: usize, threads: usize, thread: usize) -> usize {
-    let unit = if matches!(task, Task::Chat(_)) { 2 } else { 1 };
-    let units = sessions / unit;
-    (units / threads + usize::from(thread < units % threads)) * unit
 }
 
 fn run_number() -> u32 {
@@ -350,7 +323,7 @@ fn merge(
     mut options: serde_json::Value,
     connect: &ConnectArgs,
     plan: &Plan,
-    repeat: usize,
+    report: &ReportArgs,
 ) -> serde_json::Value {
     options["server"] = json!(
         plan.targets
@@ -367,6 +340,8 @@ fn merge(
     options["source_addresses"] = json!(plan.sources);
     options["parallel_logins"] = json!(plan.parallel * plan.threads);
     options["rate"] = json!(connect.rate);
-    options["repeat"] = json!(repeat);
+    options["repeat"] = json!(report.repeat);
+    options["scenario"] = json!(report.scenario);
+    options["resume"] = json!(connect.resume);
     options
 }

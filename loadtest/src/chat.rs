@@ -1,53 +1,67 @@
-//! Messages that are counted: every body says which run, which pair and direction and which number
-//! it is, so that a message that is lost, doubled, out of order or given to somebody else is
-//! noticed.
+//! Messages that are counted: every body carries a [`Mark`], so that a message that is lost,
+//! doubled, out of order or given to somebody else is noticed.
 
+use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 
 use hdrhistogram::Histogram;
 use memchr::{memchr, memmem};
 
 use crate::client::example;
-use crate::plan::{Address, Board, Chat, Phase, Plan, Row};
+use crate::mark::{MARK_OCTETS, Mark};
+use crate::plan::{Board, Phase, Plan, Row};
 use crate::scan;
+use crate::schedule::Nanoseconds;
+use crate::task::{Address, Answer, Chat, Pace};
 
-/// A body begins with a tag (8 hexadecimal digits for the run, 8 for the pair and direction) and
-/// 8 digits for the number.
-const TAG_OCTETS: usize = 16;
-const NUMBER_OCTETS: usize = 8;
-pub const BODY_OCTETS_MIN: usize = TAG_OCTETS + NUMBER_OCTETS;
+pub const BODY_OCTETS_MIN: usize = MARK_OCTETS;
+const NUMBER: std::ops::Range<usize> = 16..24;
 
 /// All conversations of one thread.
 pub struct Talks {
     pub chat: Chat,
-    talks: Vec<Talk>,
+    run: u32,
     /// By the place in this thread's list of sessions; the peer of `n` is `n ^ 1`.
+    talks: Vec<Talk>,
     started: bool,
     body: memmem::Finder<'static>,
     kind: memmem::Finder<'static>,
     pub close: memmem::Finder<'static>,
     pub latency: Histogram<u64>,
+    /// Messages that were due from here on, and until there, are measured.
+    pub measured: std::ops::Range<Nanoseconds>,
     pub sent: u64,
     pub received: u64,
+    /// Messages that came again because an acknowledgement was lost with a connection.
+    repeated: u64,
+    /// Messages that were never acknowledged and never came: nobody had promised them.
+    unpromised: u64,
 }
 
 /// One end of a pair.
 #[derive(Default)]
 struct Talk {
     ready: bool,
-    /// The next message to the peer, whole but for the numbers at these places.
+    /// The next message to the peer, whole but for the number of its id and its mark.
     template: Vec<u8>,
-    number_at: [usize; 2],
+    id_at: usize,
+    mark_at: usize,
+    /// What its own marks carry; those of the peer carry the same but for the last bit.
+    talk: u32,
     next: u32,
-    /// When the last messages were sent, by number.
-    stamps: Box<[u64]>,
-    /// What the messages of the peer carry, and which number comes next.
-    tag: [u8; TAG_OCTETS],
     expected: u32,
     missing: Vec<u32>,
+    /// What a resumption would have to send again: the number that XEP-0198 counts, our number, and
+    /// when it was due.
+    unacknowledged: VecDeque<(u32, u32, Nanoseconds)>,
+    /// Numbers that nobody has acknowledged and that are not sent again.
+    given_up: Vec<u32>,
+    /// A connection of this end was lost without resumption: the server may repeat itself.
+    rebound: bool,
 }
 
 /// Whose turn it is after a message has come.
+#[derive(Debug, PartialEq, Eq)]
 pub enum Turn {
     Nobody,
     Mine,
@@ -55,77 +69,102 @@ pub enum Turn {
 }
 
 impl Talks {
-    pub fn new(chat: Chat, sessions: usize) -> Self {
-        let mut talks = Vec::new();
-        talks.resize_with(sessions, Talk::default);
+    /// The places of the thread begin with those that talk.
+    pub fn new(chat: Chat, users: impl Iterator<Item = u32>, run: u32, plan: &Plan) -> Self {
         Self {
             chat,
-            talks,
+            run,
+            talks: users.map(|user| Talk::new(chat, user, plan)).collect(),
             started: false,
             body: memmem::Finder::new(b"<body"),
             kind: memmem::Finder::new(b" type="),
             close: memmem::Finder::new(b"</message>"),
             latency: latency_histogram(),
+            measured: Nanoseconds::MAX..Nanoseconds::MAX,
             sent: 0,
             received: 0,
+            repeated: 0,
+            unpromised: 0,
         }
     }
 
-    /// A session has logged in; `peer` is where its messages go.
-    pub fn prepare(&mut self, place: usize, run: u32, pair: u32, plan: &Plan, peer: u32) {
-        let chat = self.chat;
-        let direction = (pair << 1) | (place as u32 & 1);
-        let to = match chat.address {
-            Address::Bare => format!("{}{peer}@{}", plan.prefix, plan.domain),
-            Address::Full => format!("{}{peer}@{}/{}", plan.prefix, plan.domain, plan.resource),
-        };
-        let head = format!("<message to='{to}' type='chat' id='");
-        let tag = format!("{run:08x}{direction:08x}");
-        let zero = "0".repeat(NUMBER_OCTETS);
-        let filler: String = "the quick brown fox jumps over the lazy dog "
-            .chars()
-            .cycle()
-            .take(chat.body_octets.saturating_sub(BODY_OCTETS_MIN))
-            .collect();
-        let before = format!("{head}{zero}'><body>{tag}");
-        let template = format!("{before}{zero}{filler}</body></message>");
-        let mut expected_tag = [0; TAG_OCTETS];
-        expected_tag.copy_from_slice(format!("{run:08x}{:08x}", direction ^ 1).as_bytes());
-        let stamps = (chat.window as usize * 4).next_power_of_two();
-        self.talks[place] = Talk {
-            ready: true,
-            template: template.into_bytes(),
-            number_at: [head.len(), before.len()],
-            stamps: vec![0; stamps].into(),
-            tag: expected_tag,
-            ..Talk::default()
-        };
+    pub fn ready(&mut self, place: usize) {
+        self.talks[place].ready = true;
+    }
+
+    pub fn has(&self, place: usize) -> bool {
+        place < self.talks.len()
     }
 
     /// The places that begin to talk, once. A pair of which one end is missing stays silent.
-    pub fn start(&mut self) -> Vec<usize> {
+    pub fn start(&mut self) -> Option<Vec<usize>> {
         if std::mem::replace(&mut self.started, true) {
-            return Vec::new();
+            return None;
         }
         let pairs = self.talks.chunks_exact(2).enumerate();
-        pairs
-            .filter(|(_, ends)| ends[0].ready && ends[1].ready)
-            .map(|(pair, _)| pair * 2)
-            .collect()
+        let whole = pairs.filter(|(_, ends)| ends[0].ready && ends[1].ready);
+        Some(whole.map(|(pair, _)| pair * 2).collect())
     }
 
     /// Appends the next message of `place`.
-    pub fn write(&mut self, place: usize, now: u64, out: &mut Vec<u8>) {
+    pub fn write(&mut self, place: usize, at: Nanoseconds, out: &mut Vec<u8>) {
+        let run = self.run;
         let talk = &mut self.talks[place];
-        let number = hexadecimal(talk.next);
-        for at in talk.number_at {
-            talk.template[at..at + NUMBER_OCTETS].copy_from_slice(&number);
-        }
-        out.extend_from_slice(&talk.template);
-        let slot = talk.next as usize & (talk.stamps.len() - 1);
-        talk.stamps[slot] = now;
+        let number = talk.next;
         talk.next += 1;
+        talk.append(run, number, at, out);
         self.sent += 1;
+    }
+
+    /// The message that was written last is the n-th that XEP-0198 counts; kept for a resumption.
+    pub fn keep(&mut self, place: usize, counted: u32, at: Nanoseconds) {
+        let talk = &mut self.talks[place];
+        let entry = (counted, talk.next.wrapping_sub(1), at);
+        talk.unacknowledged.push_back(entry);
+    }
+
+    /// Everything up to `counted` has been acknowledged.
+    pub fn acknowledged(&mut self, place: usize, counted: u32) {
+        let queue = &mut self.talks[place].unacknowledged;
+        while let Some(&(number, ..)) = queue.front()
+            && counted.wrapping_sub(number) < u32::MAX / 2
+        {
+            queue.pop_front();
+        }
+    }
+
+    /// After a resumption: sends again what was not acknowledged, counted on from `counted`.
+    /// Returns the count afterwards.
+    pub fn send_again(&mut self, place: usize, mut counted: u32, out: &mut Vec<u8>) -> u32 {
+        let run = self.run;
+        let talk = &mut self.talks[place];
+        let queue = std::mem::take(&mut talk.unacknowledged);
+        for (_, number, at) in queue {
+            counted = counted.wrapping_add(1);
+            talk.append(run, number, at, out);
+            talk.unacknowledged.push_back((counted, number, at));
+        }
+        counted
+    }
+
+    /// The session of a place was lost and another was bound: what the server had not acknowledged
+    /// is nobody's promise any more.
+    pub fn rebind(&mut self, place: usize) {
+        let talk = &mut self.talks[place];
+        let lost = talk.unacknowledged.drain(..).map(|(_, number, _)| number);
+        talk.given_up.extend(lost);
+        talk.rebound = true;
+    }
+
+    /// Numbers that a place has sent so far.
+    pub fn sent_by(&self, place: usize) -> u32 {
+        self.talks[place].next
+    }
+
+    /// Whether everything that the peer sent has come.
+    pub fn is_complete(&self, place: usize) -> bool {
+        let talk = &self.talks[place];
+        talk.expected == self.talks[place ^ 1].next && talk.missing.is_empty()
     }
 
     /// Takes a message that came to `place`.
@@ -133,7 +172,7 @@ impl Talks {
         &mut self,
         place: usize,
         message: &[u8],
-        now: u64,
+        now: Nanoseconds,
         phase: Phase,
         board: &Board,
     ) -> Turn {
@@ -145,37 +184,31 @@ impl Talks {
             return Turn::Nobody;
         }
         let at = scan::body(message, &self.body);
-        let text = at.and_then(|at| message.get(at..at + BODY_OCTETS_MIN));
-        let Some((tag, number)) = text.map(|text| text.split_at(TAG_OCTETS)) else {
+        let Some(mark) = at.and_then(|at| Mark::read(&message[at..])) else {
             board.error("message without our body", || example(message));
             return Turn::Nobody;
         };
-        let talk = &self.talks[place];
-        if tag != talk.tag {
-            if tag[..8] == talk.tag[..8] {
-                board.error("message misdelivered", || example(message));
-            } else {
-                // The server kept it for us since a run that was cut.
-                board.left_over.fetch_add(1, Ordering::Relaxed);
-            }
+        if mark.run != self.run {
+            // The server kept it for us since a run that was cut.
+            board.left_over.fetch_add(1, Ordering::Relaxed);
             return Turn::Nobody;
         }
-        let Some(number) = number_of(number) else {
+        if mark.talk != self.talks[place].talk ^ 1 {
+            board.error("message misdelivered", || example(message));
             return Turn::Nobody;
-        };
-        if !self.count(place, number, message, board) {
+        }
+        if !self.count(place, mark.number, message, board) {
             return Turn::Nobody;
         }
         self.received += 1;
-        let sender = &self.talks[place ^ 1];
-        if phase == Phase::Measure {
-            let sent = sender.stamps[number as usize & (sender.stamps.len() - 1)];
-            self.latency.saturating_record(now.saturating_sub(sent));
+        if self.measured.contains(&mark.at) {
+            self.latency.saturating_record(now.saturating_sub(mark.at));
         }
-        match (phase, self.chat.answer) {
-            (Phase::Drain | Phase::Close | Phase::Abort, _) => Turn::Nobody,
-            (_, crate::plan::Answer::Echo) => Turn::Mine,
-            (_, crate::plan::Answer::OneWay) => Turn::Peers,
+        match (self.chat.pace, self.chat.answer) {
+            _ if phase >= Phase::Return => Turn::Nobody,
+            (Pace::Window(_), Answer::Echo) => Turn::Mine,
+            (Pace::Window(_), Answer::OneWay) => Turn::Peers,
+            _ => Turn::Nobody,
         }
     }
 
@@ -191,30 +224,49 @@ impl Talks {
             talk.expected = number + 1;
             return true;
         }
+        let rebound = talk.rebound || self.talks[place ^ 1].rebound;
+        let talk = &mut self.talks[place];
         if let Some(found) = talk.missing.iter().position(|&missing| missing == number) {
             talk.missing.swap_remove(found);
-            board.error("message out of order", || example(message));
+            if !rebound {
+                board.error("message out of order", || example(message));
+            }
             return true;
         }
-        board.error("message duplicated", || example(message));
+        if rebound {
+            self.repeated += 1;
+        } else {
+            board.error("message duplicated", || example(message));
+        }
         false
     }
 
-    /// Counts what never came.
-    pub fn settle(&self, board: &Board) {
+    /// Counts what never came. Without acknowledgements, what was under way when a connection was
+    /// cut had been promised by nobody.
+    pub fn settle(&mut self, promised: Promised, board: &Board, row: &Row) {
         for place in 0..self.talks.len() {
             let (talk, sender) = (&self.talks[place], &self.talks[place ^ 1]);
-            let came = talk.expected - talk.missing.len() as u32;
-            let lost = u64::from(sender.next.saturating_sub(came));
+            let beyond = talk.expected..sender.next;
+            let missing = talk.missing.iter().copied().chain(beyond);
+            let (mut lost, mut first) = (0, None);
+            for number in missing {
+                let cut = talk.rebound || sender.rebound;
+                let by_nobody = promised == Promised::UnlessCut && cut;
+                if by_nobody || sender.given_up.contains(&number) {
+                    self.unpromised += 1;
+                } else {
+                    lost += 1;
+                    first.get_or_insert(number);
+                }
+            }
             board.errors_of_kind("message lost", lost, || {
-                let first = talk.missing.iter().min().copied().unwrap_or(talk.expected);
-                let tag = String::from_utf8_lossy(&talk.tag).into_owned();
-                format!(
-                    "number {first} of {} with tag {tag} never arrived",
-                    sender.next
-                )
+                let (first, all, tag) = (first.unwrap_or(0), sender.next, sender.talk);
+                let run = self.run;
+                format!("number {first} of {all} with tag {run:08x}{tag:08x} never arrived")
             });
         }
+        row.unpromised.store(self.unpromised, Ordering::Relaxed);
+        row.repeated.store(self.repeated, Ordering::Relaxed);
     }
 
     pub fn publish(&self, row: &Row) {
@@ -223,34 +275,57 @@ impl Talks {
     }
 }
 
+/// Which messages must arrive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Promised {
+    /// All but those that were given up unacknowledged.
+    All,
+    /// All of pairs whose connections were not cut: without stream management nobody can tell more.
+    UnlessCut,
+}
+
+impl Talk {
+    fn new(chat: Chat, user: u32, plan: &Plan) -> Self {
+        let peer = user ^ 1;
+        let to = match chat.address {
+            Address::Bare => plan.bare(peer),
+            Address::Full => format!("{}/{}", plan.bare(peer), plan.resource),
+        };
+        let head = format!("<message to='{to}' type='chat' id='");
+        let zero = "0".repeat(NUMBER.len());
+        let before = format!("{head}{zero}'><body>");
+        let filler = "the quick brown fox jumps over the lazy dog ";
+        let filler: String = filler
+            .chars()
+            .cycle()
+            .take(chat.body_octets.saturating_sub(MARK_OCTETS))
+            .collect();
+        let mark = "0".repeat(MARK_OCTETS);
+        Self {
+            id_at: head.len(),
+            mark_at: before.len(),
+            template: format!("{before}{mark}{filler}</body></message>").into_bytes(),
+            talk: user,
+            ..Self::default()
+        }
+    }
+
+    fn append(&mut self, run: u32, number: u32, at: Nanoseconds, out: &mut Vec<u8>) {
+        let mark = Mark {
+            run,
+            talk: self.talk,
+            number,
+            at,
+        };
+        let (id, text) = (self.id_at, self.mark_at);
+        mark.write(&mut self.template[text..text + MARK_OCTETS]);
+        let number = text + NUMBER.start..text + NUMBER.end;
+        self.template.copy_within(number, id);
+        out.extend_from_slice(&self.template);
+    }
+}
+
 /// From a microsecond to 100 seconds, in nanoseconds, to three digits.
 pub fn latency_histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1_000, 100_000_000_000, 3).expect("the bounds are in order")
-}
-
-fn hexadecimal(number: u32) -> [u8; NUMBER_OCTETS] {
-    let mut digits = [0; NUMBER_OCTETS];
-    for (place, digit) in digits.iter_mut().enumerate() {
-        *digit = b"0123456789abcdef"[(number >> (28 - 4 * place)) as usize & 15];
-    }
-    digits
-}
-
-fn number_of(digits: &[u8]) -> Option<u32> {
-    digits.iter().try_fold(0, |sum, digit| {
-        Some(sum << 4 | (*digit as char).to_digit(16)?)
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_survive_the_wire() {
-        for number in [0, 1, 0x1234_abcd, u32::MAX] {
-            assert_eq!(number_of(&hexadecimal(number)), Some(number));
-        }
-        assert_eq!(number_of(b"0000000g"), None);
-    }
 }

@@ -17,6 +17,8 @@ pub enum Stage {
     Proceed,
     Challenge,
     Success,
+    /// Asks for the former session (XEP-0198).
+    Resume,
     Bind,
     Session,
     Roster,
@@ -37,6 +39,7 @@ impl Stage {
             Self::Proceed => "waiting for the answer to <starttls/>",
             Self::Challenge => "waiting for a SASL challenge",
             Self::Success => "waiting for SASL success",
+            Self::Resume => "resuming a session",
             Self::Bind => "binding a resource",
             Self::Session => "waiting for the session iq",
             Self::Roster => "waiting for the roster",
@@ -55,7 +58,14 @@ pub enum Step {
     StartTls,
     /// The session is logged in.
     Ready,
+    /// The former session is back; the server has got so many of our stanzas.
+    Resumed(u32),
+    /// The answer to [`PROBE`].
+    Probed,
 }
+
+/// Asks the server for an answer: when it comes, everything sent before has been processed.
+pub const PROBE: &[u8] = b"<iq type='get' id='probe'><ping xmlns='urn:xmpp:ping'/></iq>";
 
 /// Why a session failed: a kind to count by, and what exactly happened.
 #[derive(Debug)]
@@ -70,6 +80,21 @@ impl Failure {
             kind: kind.into(),
             detail: detail.into(),
         }
+    }
+}
+
+impl Failure {
+    /// Whether it may be another time: a server that goes away or comes up, not a wrong password.
+    pub fn is_passing(&self) -> bool {
+        ![
+            "refused: not-authorized",
+            "bind refused",
+            "SASL:",
+            "STARTTLS is",
+            "no usable",
+        ]
+        .iter()
+        .any(|lasting| self.kind.starts_with(lasting))
     }
 }
 
@@ -88,8 +113,15 @@ pub struct Client {
     session_wanted: bool,
     pub sm: Sm,
     exchange: Option<Box<Exchange>>,
-    /// The full JID that the server bound.
-    pub jid: Option<Box<str>>,
+    /// What the session can be resumed by, or is to be.
+    resumable: Option<Box<Resumable>>,
+}
+
+/// What outlives a connection: the id of the session, and how much came in it.
+#[derive(Debug)]
+pub struct Resumable {
+    id: String,
+    received: u32,
 }
 
 /// XEP-0198: counts in both directions.
@@ -115,7 +147,8 @@ impl Sm {
 const EXAMPLE_OCTETS: usize = 300;
 
 impl Client {
-    pub fn new(user: u32) -> Self {
+    /// `former` is the session to resume, if there is one.
+    pub fn new(user: u32, former: Option<Box<Resumable>>) -> Self {
         Self {
             stage: Stage::Connect,
             user,
@@ -124,7 +157,7 @@ impl Client {
             session_wanted: false,
             sm: Sm::default(),
             exchange: None,
-            jid: None,
+            resumable: former,
         }
     }
 
@@ -146,6 +179,15 @@ impl Client {
         out.extend_from_slice(b"<presence type='unavailable'/></stream:stream>");
     }
 
+    /// The connection is lost: what the next one may resume.
+    pub fn former(self) -> Option<Box<Resumable>> {
+        let mut former = self.resumable?;
+        if self.sm.enabled {
+            former.received = self.sm.received;
+        }
+        Some(former)
+    }
+
     /// Takes one top-level element, appends what follows from it.
     pub fn receive(
         &mut self,
@@ -157,6 +199,7 @@ impl Client {
         let name = scan::name(element);
         match name {
             b"stream:error" => return Err(self.refusal("stream error", element)),
+            b"failed" if self.stage == Stage::Resume => return Ok(self.on_not_resumed(plan, out)),
             b"failure" | b"stream:failure" => return Err(self.refusal("refused", element)),
             b"?xml" => return Ok(Step::Go),
             _ => {}
@@ -171,6 +214,7 @@ impl Client {
             }
             (Stage::Challenge, b"challenge") => self.on_challenge(element, plan, keys, out),
             (Stage::Success, b"success") => self.on_success(element, plan, out),
+            (Stage::Resume, b"resumed") => Ok(self.on_resumed(element)),
             (Stage::Bind, b"iq") => self.on_bound(element, plan, out),
             (Stage::Session, b"iq") => {
                 self.result("session", element)?;
@@ -206,11 +250,7 @@ impl Client {
                 ));
             }
             self.session_wanted = session_is_wanted(features);
-            self.stage = Stage::Bind;
-            out.extend_from_slice(b"<iq type='set' id='bind'><bind xmlns='");
-            out.extend_from_slice(b"urn:ietf:params:xml:ns:xmpp-bind'><resource>");
-            out.extend_from_slice(plan.resource.as_bytes());
-            out.extend_from_slice(b"</resource></bind></iq>");
+            self.resume_or_bind(plan, out);
             return Ok(Step::Go);
         }
         if plan.register {
@@ -230,6 +270,37 @@ impl Client {
         };
         self.authenticate(mechanism, plan, out);
         Ok(Step::Go)
+    }
+
+    fn resume_or_bind(&mut self, plan: &Plan, out: &mut Vec<u8>) {
+        if let Some(former) = &self.resumable {
+            self.stage = Stage::Resume;
+            let (id, h) = (&former.id, former.received);
+            let resume = format!("<resume xmlns='urn:xmpp:sm:3' previd='{id}' h='{h}'/>");
+            out.extend_from_slice(resume.as_bytes());
+            return;
+        }
+        self.stage = Stage::Bind;
+        out.extend_from_slice(b"<iq type='set' id='bind'><bind xmlns='");
+        out.extend_from_slice(b"urn:ietf:params:xml:ns:xmpp-bind'><resource>");
+        out.extend_from_slice(plan.resource.as_bytes());
+        out.extend_from_slice(b"</resource></bind></iq>");
+    }
+
+    fn on_resumed(&mut self, element: &[u8]) -> Step {
+        self.on_acknowledgement(element);
+        self.sm.enabled = true;
+        self.sm.received = self.resumable.as_ref().map_or(0, |former| former.received);
+        self.sm.sent = self.sm.acknowledged;
+        self.stage = Stage::Ready;
+        Step::Resumed(self.sm.acknowledged)
+    }
+
+    /// The server does not have the former session any more: a new one is bound.
+    fn on_not_resumed(&mut self, plan: &Plan, out: &mut Vec<u8>) -> Step {
+        self.resumable = None;
+        self.resume_or_bind(plan, out);
+        Step::Go
     }
 
     fn authenticate(&mut self, mechanism: Mechanism, plan: &Plan, out: &mut Vec<u8>) {
@@ -296,8 +367,6 @@ impl Client {
         out: &mut Vec<u8>,
     ) -> Result<Step, Failure> {
         self.result("bind", element)?;
-        let jid = scan::text(element, "jid").unwrap_or_default();
-        self.jid = Some(String::from_utf8_lossy(jid).into());
         if self.session_wanted {
             self.stage = Stage::Session;
             out.extend_from_slice(b"<iq type='set' id='session'><session xmlns='");
@@ -312,7 +381,10 @@ impl Client {
     fn settle(&mut self, plan: &Plan, out: &mut Vec<u8>) {
         self.stage = Stage::Roster;
         if plan.ack_every.is_some() {
-            out.extend_from_slice(b"<enable xmlns='urn:xmpp:sm:3'/>");
+            out.extend_from_slice(match plan.resume {
+                true => b"<enable xmlns='urn:xmpp:sm:3' resume='true'/>".as_slice(),
+                false => b"<enable xmlns='urn:xmpp:sm:3'/>",
+            });
         }
         out.extend_from_slice(b"<iq type='get' id='roster'><query xmlns='jabber:iq:roster'/></iq>");
         out.extend_from_slice(b"<presence/>");
@@ -329,7 +401,7 @@ impl Client {
         match name {
             b"r" => self.acknowledge(out),
             b"a" => self.on_acknowledgement(element),
-            b"enabled" => self.sm.enabled = true,
+            b"enabled" => self.on_enabled(element),
             b"failed" => return Err(self.refusal("stream management refused", element)),
             b"message" | b"presence" => self.sm.received = self.sm.received.wrapping_add(1),
             b"iq" => {
@@ -341,6 +413,10 @@ impl Client {
                     self.stage = Stage::Ready;
                     return Ok(Step::Ready);
                 }
+                if id == b"probe" {
+                    // An error is an answer too: some servers do not know pings.
+                    return Ok(Step::Probed);
+                }
                 if matches!(scan::attribute(head, "type"), Some(b"get" | b"set")) {
                     self.answer_iq(head, id, out);
                 }
@@ -348,6 +424,18 @@ impl Client {
             _ => {}
         }
         Ok(Step::Go)
+    }
+
+    fn on_enabled(&mut self, element: &[u8]) {
+        self.sm.enabled = true;
+        let head = scan::head(element);
+        let may = matches!(scan::attribute(head, "resume"), Some(b"true" | b"1"));
+        if let Some(id) = scan::attribute(head, "id").filter(|_| may) {
+            self.resumable = Some(Box::new(Resumable {
+                id: String::from_utf8_lossy(id).into_owned(),
+                received: 0,
+            }));
+        }
     }
 
     pub fn acknowledge(&mut self, out: &mut Vec<u8>) {

@@ -7,14 +7,19 @@ mod bench;
 mod chat;
 mod client;
 mod floor;
+mod kinds;
+mod mark;
 mod plan;
+mod presence;
 mod process;
 mod report;
-mod run;
 mod sasl;
 mod scan;
+mod scenario;
+mod schedule;
 mod socket;
 mod sys;
+mod task;
 mod tls;
 mod worker;
 
@@ -34,10 +39,10 @@ fn main() -> ExitCode {
         Command::Accounts(args) => accounts::write(&args)
             .map(|()| FINE)
             .map_err(|e| e.to_string()),
-        Command::Register(args) => run::register(&args),
-        Command::Idle(args) => run::idle(&args),
-        Command::Login(args) => run::login(&args),
-        Command::Chat(args) => run::chat(&args),
+        Command::Register(args) => kinds::login::register(&args),
+        Command::Run(args) => scenario::load(&args).and_then(|kind| kind.run()),
+        Command::Scenarios(args) => scenario::show(&args).map(|()| FINE),
+        Command::Kind(kind) => kind.run(),
         Command::Floor(args) => floor::measure(&args),
         Command::Relay(args) => floor::relay(&args),
         Command::Verdict => verdict(),

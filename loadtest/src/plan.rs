@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
@@ -37,6 +37,10 @@ pub struct Plan {
     pub header: String,
     /// Make the accounts by in-band registration instead of logging in.
     pub register: bool,
+    /// Ask for sessions that can be resumed (XEP-0198), and resume them.
+    pub resume: bool,
+    /// The moment from which all threads count time.
+    pub epoch: Instant,
 }
 
 /// Descriptors that a thread needs beside those of its sessions.
@@ -45,7 +49,7 @@ const SPARE_DESCRIPTORS: usize = 200;
 impl Plan {
     /// For so many connections in all, and so many of them at the same time.
     pub fn new(args: &ConnectArgs, sessions: usize, at_once: usize) -> Result<Self, String> {
-        let targets = resolve(&args.server)?;
+        let targets = resolve(&args.server, args.i_own_the_target)?;
         let limit = sys::raise_descriptor_limit()
             .saturating_sub(SPARE_DESCRIPTORS)
             .max(1);
@@ -84,12 +88,18 @@ impl Plan {
             parallel,
             rate: args.rate.map(|rate| rate / threads as f64),
             register: false,
+            resume: args.resume,
+            epoch: Instant::now(),
         })
+    }
+
+    pub fn bare(&self, user: u32) -> String {
+        format!("{}{user}@{}", self.prefix, self.domain)
     }
 
     /// The local address of the n-th session; none lets the kernel choose.
     pub fn source(&self, index: usize, target: &SocketAddr) -> Option<SocketAddr> {
-        if !target.is_ipv4() || self.sources <= 1 {
+        if !target.is_ipv4() || !target.ip().is_loopback() || self.sources <= 1 {
             return None;
         }
         let source = index % self.sources;
@@ -102,15 +112,21 @@ impl Plan {
     }
 }
 
-fn resolve(names: &[String]) -> Result<Vec<SocketAddr>, String> {
+/// The addresses of the names, of which each must be on loopback or be the one that is `owned`.
+fn resolve(names: &[String], owned: Option<IpAddr>) -> Result<Vec<SocketAddr>, String> {
     let mut targets = Vec::new();
+    let allowed = |address: &SocketAddr| {
+        let ip = address.ip().to_canonical();
+        ip.is_loopback() || owned.is_some_and(|owned| owned.to_canonical() == ip)
+    };
     for name in names {
         let found = name.to_socket_addrs().map_err(|e| format!("{name}: {e}"))?;
         let found: Vec<_> = found.collect();
-        if let Some(foreign) = found.iter().find(|a| !a.ip().to_canonical().is_loopback()) {
+        if let Some(foreign) = found.iter().find(|address| !allowed(address)) {
             return Err(format!(
-                "{name} is {foreign}, which is not a loopback address; this program loads only the \
-                 machine it runs on"
+                "{name} is {foreign}, which is not a loopback address; whoever owns that machine \
+                 says so with --i-own-the-target {}",
+                foreign.ip()
             ));
         }
         targets.extend(found.into_iter().take(1));
@@ -136,46 +152,17 @@ fn server_name(domain: &str) -> Result<ServerName<'static>, String> {
     ServerName::try_from(domain.to_owned()).map_err(|e| format!("domain {domain}: {e}"))
 }
 
-/// What the sessions are for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Task {
-    /// Log in and stay.
-    Hold,
-    /// Log in and out again.
-    Pass,
-    /// Talk in pairs.
-    Chat(Chat),
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Chat {
-    pub window: u32,
-    pub body_octets: usize,
-    pub answer: Answer,
-    pub address: Address,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Answer {
-    /// The receiver of a message sends the next one: both ends talk.
-    Echo,
-    /// The sender sends the next one when its message has arrived: one end talks, one listens.
-    OneWay,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Address {
-    Bare,
-    Full,
-}
-
 /// Where a run stands; set by the main thread, read by the others once a turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
 #[repr(u8)]
 pub enum Phase {
     Connect,
+    /// What the task needs on the server is made: subscriptions.
+    Prepare,
     Warm,
     Measure,
+    /// Who was away comes: cut sessions, or those that messages were stored for.
+    Return,
     /// Nothing new is sent; what is under way may arrive.
     Drain,
     Close,
@@ -209,6 +196,31 @@ pub struct Row {
     pub unacknowledged: AtomicU64,
     /// Sessions that are logged in now.
     pub online: AtomicU64,
+    /// Messages of the schedule that could not be sent because a session was away.
+    pub unsent: AtomicU64,
+    /// White space that was sent to keep sessions alive.
+    pub keepalives: AtomicU64,
+    /// Presence changes that were sent, and those that contacts got.
+    pub changes: AtomicU64,
+    pub deliveries: AtomicU64,
+    /// What the changes so far must have been delivered as; known while draining only.
+    pub owed: AtomicU64,
+    /// Subscriptions that exist, of those that the task needs.
+    pub subscribed: AtomicU64,
+    /// Messages for absent accounts that the server has taken.
+    pub stored: AtomicU64,
+    /// Sessions whose connection was cut, by us or by the server.
+    pub cut: AtomicU64,
+    /// Sessions that came back after that, and those of them that resumed (XEP-0198).
+    pub back: AtomicU64,
+    pub resumed: AtomicU64,
+    /// Attempts to come back that failed and were made again.
+    pub attempts_failed: AtomicU64,
+    /// Messages that came again, or not at all, because a cut took their acknowledgement.
+    pub repeated: AtomicU64,
+    pub unpromised: AtomicU64,
+    /// The phase whose work this thread has done.
+    pub done: AtomicU64,
 }
 
 impl Board {
@@ -222,16 +234,24 @@ impl Board {
     pub fn phase(&self) -> Phase {
         match self.phase.load(Ordering::Relaxed) {
             0 => Phase::Connect,
-            1 => Phase::Warm,
-            2 => Phase::Measure,
-            3 => Phase::Drain,
-            4 => Phase::Close,
+            1 => Phase::Prepare,
+            2 => Phase::Warm,
+            3 => Phase::Measure,
+            4 => Phase::Return,
+            5 => Phase::Drain,
+            6 => Phase::Close,
             _ => Phase::Abort,
         }
     }
 
     pub fn set_phase(&self, phase: Phase) {
         self.phase.store(phase as u8, Ordering::Relaxed);
+    }
+
+    /// Whether all threads have done what this phase asked of them.
+    pub fn is_done(&self, phase: Phase) -> bool {
+        let done = |row: &Row| row.done.load(Ordering::Acquire) == phase as u64;
+        self.rows.iter().all(done)
     }
 
     pub fn total(&self, column: impl Fn(&Row) -> &AtomicU64) -> u64 {

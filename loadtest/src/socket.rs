@@ -2,9 +2,10 @@
 
 use std::io::{self, ErrorKind, Write};
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use mio::net::TcpStream;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use crate::client::Failure;
 use crate::sys;
@@ -27,6 +28,12 @@ pub fn open(target: SocketAddr, source: Option<SocketAddr>) -> io::Result<TcpStr
         _ => {}
     }
     Ok(TcpStream::from_std(socket.into()))
+}
+
+/// Makes the end of this connection a reset, as that of a machine that is gone.
+pub fn reset_on_close(socket: &TcpStream) {
+    // Where it fails the connection is closed in the usual way, which is a cut too.
+    let _ = SockRef::from(socket).set_linger(Some(Duration::ZERO));
 }
 
 /// How much the socket took.

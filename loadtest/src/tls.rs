@@ -14,9 +14,10 @@ use rustls::{
 
 /// Takes any certificate and checks no signature.
 ///
-/// This is no security at all, and is here because the generator talks to test servers on loopback
-/// only, where a self-signed certificate is the rule, and because the CPU time of a verification
-/// would be taken from the server that is measured. `Plan` refuses every other destination.
+/// This is no security at all, and is here because the generator talks to test servers, where a
+/// self-signed certificate is the rule, and because the CPU time of a verification would be taken
+/// from the server that is measured. `Plan` refuses destinations that are neither on loopback nor
+/// named as one's own.
 #[derive(Debug)]
 struct LoopbackOnlyVerifiesNothing;
 

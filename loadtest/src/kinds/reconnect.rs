@@ -1,0 +1,161 @@
+//! All connections are lost at once and all sessions return: how long it takes, and whether
+//! anything is lost that was acknowledged.
+
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use serde_json::json;
+
+use super::{IN_MILLISECONDS, LOGIN_TIMES};
+use crate::args::{ConnectArgs, ReportArgs};
+use crate::bench::{Bench, Ending, Wait};
+use crate::plan::{Board, Phase};
+use crate::report::Figures;
+use crate::task::{Address, Answer, Chat, Cut, Pace, Task};
+
+#[derive(Args)]
+pub struct ReconnectArgs {
+    /// How many sessions; in pairs.
+    #[arg(long, short = 'n', default_value_t = 5_000)]
+    pub sessions: usize,
+    /// How the connections are lost.
+    #[arg(long, value_enum, default_value = "reset")]
+    pub cut: Cut,
+    /// Messages that each session has under way to its peer when its connection is cut.
+    #[arg(long, default_value_t = 2)]
+    pub under_way: u32,
+    /// With --cut server: seconds to wait until the server goes away.
+    #[arg(long, default_value_t = 60)]
+    pub wait: u64,
+    /// Octets of a body, at least 40.
+    #[arg(long, default_value_t = 100)]
+    pub size: usize,
+    #[command(flatten)]
+    pub connect: ConnectArgs,
+    #[command(flatten)]
+    pub report: ReportArgs,
+}
+
+const RETURN_TIMES: [(&str, f64); 4] = [
+    ("time until back p50", 0.5),
+    ("time until back p90", 0.9),
+    ("time until back p99", 0.99),
+    ("time until back max", 1.0),
+];
+
+pub fn run(args: &ReconnectArgs) -> Result<Ending, String> {
+    if args.sessions < 2 {
+        return Err("--sessions is at least 2".to_owned());
+    }
+    let chat = Chat {
+        pace: Pace::Cut(args.under_way),
+        body_octets: args.size,
+        answer: Answer::Echo,
+        address: Address::Bare,
+    };
+    let task = Task {
+        pairs: args.sessions / 2,
+        chat: Some(chat),
+        cut: Some(args.cut),
+        ..Task::default()
+    };
+    let options = json!({
+        "sessions": task.sessions(),
+        "cut": format!("{:?}", args.cut).to_lowercase(),
+        "messages_under_way": args.under_way,
+        "body_octets": args.size,
+    });
+    let mut bench = Bench::new("reconnect", &args.connect, &args.report, &task, options)?;
+    super::chat::check(&chat, &task, &bench)?;
+    bench.repeat(&args.report, |bench| once(bench, args, &task));
+    Ok(bench.finish(&args.report))
+}
+
+fn once(bench: &mut Bench, args: &ReconnectArgs, task: &Task) -> Figures {
+    let mut figures = Figures::default();
+    let outcome = bench.with_sessions(task, |bench, board| {
+        if !super::log_in_all(bench, board, &mut figures, task.sessions()) {
+            return;
+        }
+        let start = bench.read();
+        board.set_phase(Phase::Return);
+        if args.cut == Cut::Server && !server_goes(bench, board, args.wait) {
+            return;
+        }
+        let (began, waited) = (Instant::now(), all_return(bench, board));
+        let seconds = began.elapsed().as_secs_f64();
+        let end = bench.read();
+        let span = bench.span(&start, &end);
+        let cut = board.total(|row| &row.cut);
+        let back = board.total(|row| &row.back);
+        bench.something |= back > 0;
+        figures.add("sessions cut", cut as f64, "");
+        figures.add("sessions back", back as f64, "");
+        figures.add(
+            "sessions resumed",
+            board.total(|row| &row.resumed) as f64,
+            "",
+        );
+        figures.add("time until all are back", seconds, "s");
+        let failed = board.total(|row| &row.attempts_failed);
+        figures.add("attempts made again", failed as f64, "");
+        if let Some(server) = span.server.filter(|_| args.cut != Cut::Server) {
+            let cpu = server.cpu_seconds * 1e6;
+            figures.per("server CPU per return", cpu, back as f64, "µs");
+        }
+        let own = span.own_cpu_seconds * 1e6;
+        figures.per("generator CPU per return", own, back as f64, "µs");
+        if waited == Wait::Done {
+            not_back(bench, board, cut - back.min(cut));
+        }
+        super::drain(bench, board);
+    });
+    super::latencies(
+        &mut figures,
+        &outcome.returns,
+        &RETURN_TIMES,
+        IN_MILLISECONDS,
+    );
+    super::latencies(&mut figures, &outcome.logins, &LOGIN_TIMES, IN_MILLISECONDS);
+    super::note_derivations(bench, &outcome);
+    figures
+}
+
+/// Waits until the server has closed every session; whether it went away at all.
+pub fn server_goes(bench: &mut Bench, board: &Board, seconds: u64) -> bool {
+    let (online, until) = (
+        board.total(|row| &row.online),
+        Instant::now() + Duration::from_secs(seconds),
+    );
+    let waited = bench.wait(board, "waiting for the server to go away", |board| {
+        board.total(|row| &row.cut) >= online || Instant::now() > until
+    });
+    let gone = board.total(|row| &row.cut) > 0;
+    if !gone {
+        bench.note(format!("the server did not go away within {seconds} s"));
+    }
+    gone && waited == Wait::Done
+}
+
+/// Waits until every session that was cut is back, or has failed for good.
+pub fn all_return(bench: &mut Bench, board: &Board) -> Wait {
+    let failed_before = board.total(|row| &row.failed);
+    let progress = super::Progress::new(bench.plan.timeout * 2);
+    let progress = std::cell::RefCell::new(progress);
+    bench.wait(board, "returning", |board| {
+        // Every thread has cut what it cuts; back first, so that nothing seems to be back early.
+        let seen = board.is_done(Phase::Return);
+        let back = board.total(|row| &row.back);
+        let failed = board.total(|row| &row.failed) - failed_before;
+        let tried = back + failed + board.total(|row| &row.attempts_failed);
+        let stalled = progress.borrow_mut().has_stalled(tried);
+        seen && (back + failed >= board.total(|row| &row.cut) || stalled)
+    })
+}
+
+pub fn not_back(bench: &Bench, board: &Board, missing: u64) {
+    let seconds = bench.plan.timeout.as_secs();
+    board.errors_of_kind("session did not come back", missing, || {
+        format!("{missing} sessions; a login may take {seconds} s")
+    });
+}
