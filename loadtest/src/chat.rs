@@ -4,12 +4,12 @@
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 
-use hdrhistogram::Histogram;
 use memchr::{memchr, memmem};
 
 use crate::client::example;
 use crate::mark::{MARK_OCTETS, Mark};
 use crate::plan::{Board, Phase, Plan, Row};
+use crate::recorder::{Counts, Recorder};
 use crate::scan;
 use crate::schedule::Nanoseconds;
 use crate::task::{Address, Answer, Chat, Pace};
@@ -27,7 +27,7 @@ pub struct Talks {
     body: memmem::Finder<'static>,
     kind: memmem::Finder<'static>,
     pub close: memmem::Finder<'static>,
-    pub latency: Histogram<u64>,
+    pub latency: Recorder,
     /// Messages that were due from here on, and until there, are measured.
     pub measured: std::ops::Range<Nanoseconds>,
     pub sent: u64,
@@ -79,7 +79,7 @@ impl Talks {
             body: memmem::Finder::new(b"<body"),
             kind: memmem::Finder::new(b" type="),
             close: memmem::Finder::new(b"</message>"),
-            latency: latency_histogram(),
+            latency: Recorder::new(),
             measured: Nanoseconds::MAX..Nanoseconds::MAX,
             sent: 0,
             received: 0,
@@ -201,9 +201,8 @@ impl Talks {
             return Turn::Nobody;
         }
         self.received += 1;
-        if self.measured.contains(&mark.at) {
-            self.latency.saturating_record(now.saturating_sub(mark.at));
-        }
+        let counts = Counts::when(self.measured.contains(&mark.at));
+        self.latency.record(now.saturating_sub(mark.at), counts);
         match (self.chat.pace, self.chat.answer) {
             _ if phase >= Phase::Return => Turn::Nobody,
             (Pace::Window(_), Answer::Echo) => Turn::Mine,
@@ -323,9 +322,4 @@ impl Talk {
         self.template.copy_within(number, id);
         out.extend_from_slice(&self.template);
     }
-}
-
-/// From a microsecond to 100 seconds, in nanoseconds, to three digits.
-pub fn latency_histogram() -> Histogram<u64> {
-    Histogram::new_with_bounds(1_000, 100_000_000_000, 3).expect("the bounds are in order")
 }

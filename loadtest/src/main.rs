@@ -6,13 +6,22 @@ mod args;
 mod bench;
 mod chat;
 mod client;
+mod compare;
+mod document;
 mod floor;
+mod format;
+mod html;
 mod kinds;
+mod live;
+mod machine;
 mod mark;
+mod metrics;
 mod plan;
 mod presence;
 mod process;
+mod recorder;
 mod report;
+mod sampler;
 mod sasl;
 mod scan;
 mod scenario;
@@ -20,6 +29,7 @@ mod schedule;
 mod socket;
 mod sys;
 mod task;
+mod timeline;
 mod tls;
 mod worker;
 
@@ -45,6 +55,8 @@ fn main() -> ExitCode {
         Command::Kind(kind) => kind.run(),
         Command::Floor(args) => floor::measure(&args),
         Command::Relay(args) => floor::relay(&args),
+        Command::Compare(args) => compare::run(&args),
+        Command::Html(args) => html::run(&args),
         Command::Verdict => verdict(),
     };
     match ending {

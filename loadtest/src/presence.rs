@@ -4,13 +4,12 @@
 use std::collections::HashSet;
 use std::sync::atomic::Ordering;
 
-use hdrhistogram::Histogram;
 use memchr::memmem;
 
-use crate::chat::latency_histogram;
 use crate::client::example;
 use crate::mark::{MARK_OCTETS, Mark};
 use crate::plan::{Board, Plan, Row};
+use crate::recorder::{Counts, Recorder};
 use crate::scan;
 use crate::schedule::Nanoseconds;
 use crate::task::{Presence, Subscriptions};
@@ -34,7 +33,7 @@ pub struct Watchers {
     asked: usize,
     waiting: usize,
     approved: u64,
-    pub latency: Histogram<u64>,
+    pub latency: Recorder,
     /// Changes that were due from here on, and until there, are measured.
     pub measured: std::ops::Range<Nanoseconds>,
     changes: u64,
@@ -59,7 +58,7 @@ impl Watchers {
             asked: 0,
             waiting: 0,
             approved: 0,
-            latency: latency_histogram(),
+            latency: Recorder::new(),
             measured: Nanoseconds::MAX..Nanoseconds::MAX,
             changes: 0,
             deliveries: 0,
@@ -236,9 +235,8 @@ impl Watchers {
             self.expected[bond] = mark.number + 1;
         }
         self.deliveries += 1;
-        if self.measured.contains(&mark.at) {
-            self.latency.saturating_record(now.saturating_sub(mark.at));
-        }
+        let counts = Counts::when(self.measured.contains(&mark.at));
+        self.latency.record(now.saturating_sub(mark.at), counts);
     }
 
     /// Counts what never came to whom it should have come.

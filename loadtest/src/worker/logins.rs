@@ -9,6 +9,7 @@ use mio::{Interest, Token};
 use super::{Again, Session, Worker};
 use crate::client::{Client, Failure, Resumable, Stage};
 use crate::plan::Phase;
+use crate::recorder::Counts;
 use crate::schedule::Nanoseconds;
 use crate::socket;
 use crate::task::{Cut, Role};
@@ -131,7 +132,7 @@ impl Worker<'_> {
         let now = self.now();
         let session = &mut self.sessions[key];
         let took = now.saturating_sub(session.begun);
-        self.outcome.logins.saturating_record(took);
+        self.logins.record(took, Counts::Yes);
         let place = session.place as usize;
         self.row.ready.fetch_add(1, Ordering::Relaxed);
         self.backoff = Duration::ZERO;
@@ -184,7 +185,7 @@ impl Worker<'_> {
         self.logging_in -= 1;
         self.backoff = Duration::ZERO;
         let took = now.saturating_sub(session.begun);
-        self.outcome.logins.saturating_record(took);
+        self.logins.record(took, Counts::Yes);
         let place = session.place as usize;
         if let Some(talks) = self.talks.as_mut().filter(|talks| talks.has(place)) {
             talks.acknowledged(place, count);

@@ -16,10 +16,11 @@ use mio::net::TcpStream;
 use mio::{Events, Poll};
 use slab::Slab;
 
-use crate::chat::{Promised, Talks, latency_histogram};
+use crate::chat::{Promised, Talks};
 use crate::client::{Client, Resumable};
 use crate::plan::{Board, Phase, Plan, Row};
 use crate::presence::Watchers;
+use crate::recorder::{Recorder, latency_histogram};
 use crate::sasl::KeyCache;
 use crate::schedule::{Nanoseconds, Schedule};
 use crate::sys;
@@ -159,6 +160,9 @@ pub struct Worker<'a> {
     /// The slab is swept for logging out up to here.
     swept: usize,
     phase: Phase,
+    logins: Recorder,
+    /// The last interval that was asked for and handed over.
+    interval: u64,
     outcome: Outcome,
 }
 
@@ -216,6 +220,8 @@ impl<'a> Worker<'a> {
             asked_at_end: false,
             swept: 0,
             phase: Phase::Connect,
+            logins: Recorder::new(),
+            interval: 0,
             outcome: Outcome::new(),
             plan,
             board,
@@ -228,6 +234,9 @@ impl<'a> Worker<'a> {
         let mut events = Events::with_capacity(EVENTS);
         loop {
             self.follow_phase();
+            if self.board.intervals.asked() != self.interval {
+                self.hand_over();
+            }
             if self.phase == Phase::Abort {
                 break;
             }
@@ -250,7 +259,9 @@ impl<'a> Worker<'a> {
             self.publish();
         }
         self.publish();
+        self.hand_over();
         self.settle();
+        self.outcome.logins = self.logins.into_total();
         self.outcome.derivations = self.keys.derivations;
         Ok(self.outcome)
     }
@@ -308,6 +319,18 @@ impl<'a> Worker<'a> {
         }
     }
 
+    /// Gives the latencies since the last time to the main thread.
+    fn hand_over(&mut self) {
+        let intervals = &self.board.intervals;
+        self.interval = intervals.asked();
+        self.logins.hand_over(&intervals.logins);
+        let talks = self.talks.as_mut().map(|talks| &mut talks.latency);
+        let watchers = self.watchers.as_mut().map(|watch| &mut watch.latency);
+        for latency in talks.into_iter().chain(watchers) {
+            latency.hand_over(&intervals.messages);
+        }
+    }
+
     /// Counts what never came, and takes the latencies home.
     fn settle(&mut self) {
         if let Some(mut talks) = self.talks.take() {
@@ -317,11 +340,11 @@ impl<'a> Worker<'a> {
                 Promised::UnlessCut
             };
             talks.settle(promised, self.board, self.row);
-            self.outcome.messages = talks.latency;
+            self.outcome.messages = talks.latency.into_total();
         }
         if let Some(watchers) = self.watchers.take() {
             watchers.settle(self.board);
-            self.outcome.presence = watchers.latency;
+            self.outcome.presence = watchers.latency.into_total();
         }
     }
 
