@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::c1m::C1mArgs;
 use crate::kinds::Kind;
 use crate::sasl::Mechanism;
 
@@ -40,6 +41,8 @@ pub enum Command {
     Scenarios(ScenariosArgs),
     #[command(flatten)]
     Kind(Kind),
+    /// Hold a million sessions on this machine, with a server that is started for it.
+    C1m(C1mArgs),
     /// Say what the kernel alone takes for a message on this machine, now.
     ///
     /// A relay of bare TCP receives and sends between pairs as a server does, and does nothing

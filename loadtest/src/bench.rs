@@ -342,9 +342,14 @@ impl Bench {
             }
             let figures = once(self);
             self.report.runs.push(figures);
-            if let Some((messages, logins)) = self.latencies.take() {
-                self.report.course.add(&messages, &logins);
-            }
+            self.keep_latencies();
+        }
+    }
+
+    /// Keeps the latencies of the run that ended, for the report.
+    pub fn keep_latencies(&mut self) {
+        if let Some((messages, logins)) = self.latencies.take() {
+            self.report.course.add(&messages, &logins);
         }
     }
 }

@@ -4,6 +4,7 @@
 mod accounts;
 mod args;
 mod bench;
+mod c1m;
 mod chat;
 mod client;
 mod compare;
@@ -53,6 +54,7 @@ fn main() -> ExitCode {
         Command::Run(args) => scenario::load(&args).and_then(|kind| kind.run()),
         Command::Scenarios(args) => scenario::show(&args).map(|()| FINE),
         Command::Kind(kind) => kind.run(),
+        Command::C1m(args) => c1m::run(&args),
         Command::Floor(args) => floor::measure(&args),
         Command::Relay(args) => floor::relay(&args),
         Command::Compare(args) => compare::run(&args),
@@ -70,7 +72,7 @@ fn main() -> ExitCode {
     }
 }
 
-const FINE: Ending = Ending {
+pub const FINE: Ending = Ending {
     errors: false,
     nothing: false,
 };

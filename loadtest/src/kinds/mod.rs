@@ -74,8 +74,8 @@ impl Kind {
 const SILENCE: Duration = Duration::from_secs(1);
 /// The last messages may take so long, and no longer than a login.
 const DRAIN: Duration = Duration::from_secs(5);
-const LOGIN_TIMES: [(&str, f64); 2] = [("login p50", 0.5), ("login p99", 0.99)];
-const MESSAGE_TIMES: [(&str, f64); 4] = [
+pub const LOGIN_TIMES: [(&str, f64); 2] = [("login p50", 0.5), ("login p99", 0.99)];
+pub const MESSAGE_TIMES: [(&str, f64); 4] = [
     ("latency p50", 0.5),
     ("latency p99", 0.99),
     ("latency p99.9", 0.999),
@@ -87,15 +87,15 @@ const PRESENCE_TIMES: [(&str, f64); 4] = [
     ("presence latency p99.9", 0.999),
     ("presence latency max", 1.0),
 ];
-const LAG_TIMES: [(&str, f64); 2] = [
+pub const LAG_TIMES: [(&str, f64); 2] = [
     ("generator late by, p99", 0.99),
     ("generator late by, max", 1.0),
 ];
-const IN_MICROSECONDS: (f64, &str) = (1e3, "µs");
-const IN_MILLISECONDS: (f64, &str) = (1e6, "ms");
+pub const IN_MICROSECONDS: (f64, &str) = (1e3, "µs");
+pub const IN_MILLISECONDS: (f64, &str) = (1e6, "ms");
 
 /// Appends quantiles, where there is anything to take them from.
-fn latencies(
+pub fn latencies(
     figures: &mut Figures,
     all: &Histogram<u64>,
     names: &[(&'static str, f64)],
@@ -124,7 +124,7 @@ fn others(figures: &mut Figures, span: &Span) {
     }
 }
 
-fn note_derivations(bench: &mut Bench, outcome: &Outcome) {
+pub fn note_derivations(bench: &mut Bench, outcome: &Outcome) {
     if outcome.derivations > bench.plan.threads as u64 {
         bench.note(format!(
             "the server salts each account by itself: PBKDF2 ran {} times in the generator",
@@ -177,7 +177,12 @@ pub fn memory(bench: &Bench, figures: &mut Figures, online: f64, before: &Before
 }
 
 /// Logs all sessions in, with what that cost. Whether a run can go on.
-fn log_in_all(bench: &mut Bench, board: &Board, figures: &mut Figures, sessions: usize) -> bool {
+pub fn log_in_all(
+    bench: &mut Bench,
+    board: &Board,
+    figures: &mut Figures,
+    sessions: usize,
+) -> bool {
     let start = bench.read();
     let waited = bench.log_in(board, sessions);
     let end = bench.read();
@@ -242,7 +247,7 @@ fn wait_for(
 }
 
 /// Waits for what is under way; what has not come or has not been acknowledged by then is lost.
-fn drain(bench: &mut Bench, board: &Board) {
+pub fn drain(bench: &mut Bench, board: &Board) {
     board.set_phase(Phase::Drain);
     let most = DRAIN.min(bench.plan.timeout);
     let until = Instant::now() + most;

@@ -36,7 +36,7 @@ pub struct ReconnectArgs {
     pub report: ReportArgs,
 }
 
-const RETURN_TIMES: [(&str, f64); 4] = [
+pub const RETURN_TIMES: [(&str, f64); 4] = [
     ("time until back p50", 0.5),
     ("time until back p90", 0.9),
     ("time until back p99", 0.99),
