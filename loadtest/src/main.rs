@@ -6,6 +6,7 @@ mod args;
 mod bench;
 mod chat;
 mod client;
+mod failure;
 mod floor;
 mod kinds;
 mod mark;

@@ -8,7 +8,7 @@ use hdrhistogram::Histogram;
 use memchr::memmem;
 
 use crate::chat::latency_histogram;
-use crate::client::example;
+use crate::failure::example;
 use crate::mark::{MARK_OCTETS, Mark};
 use crate::plan::{Board, Plan, Row};
 use crate::scan;

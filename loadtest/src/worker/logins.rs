@@ -7,7 +7,8 @@ use std::time::Duration;
 use mio::{Interest, Token};
 
 use super::{Again, Session, Worker};
-use crate::client::{Client, Failure, Resumable, Stage};
+use crate::client::{Client, Resumable, Stage};
+use crate::failure::Failure;
 use crate::plan::Phase;
 use crate::schedule::Nanoseconds;
 use crate::socket;
@@ -26,7 +27,7 @@ impl Worker<'_> {
             return;
         }
         let now = self.now();
-        while self.logging_in < self.plan.parallel && now >= self.patience {
+        while self.logging_in < self.parallel() && now >= self.patience {
             let new = if self.again.is_empty() {
                 self.next_place()
             } else {
@@ -60,6 +61,15 @@ impl Worker<'_> {
         }
     }
 
+    /// Logins at the same time. While the server refuses, one knocks for all.
+    fn parallel(&self) -> usize {
+        if self.backoff.is_zero() {
+            self.plan.parallel
+        } else {
+            1
+        }
+    }
+
     /// The next place that has not been begun; the absent are passed over until they shall come.
     fn next_place(&self) -> Option<usize> {
         (self.begun..self.places.len()).find(|&place| !self.is_absent(place))
@@ -68,7 +78,7 @@ impl Worker<'_> {
     /// When a login is due that only the rate or the patience holds back.
     pub(super) fn next_login(&self) -> Nanoseconds {
         let waiting = !self.again.is_empty() || self.next_place().is_some();
-        let open = self.phase < Phase::Drain && self.logging_in < self.plan.parallel;
+        let open = self.phase < Phase::Drain && self.logging_in < self.parallel();
         if !waiting || !open {
             return Nanoseconds::MAX;
         }
@@ -153,13 +163,15 @@ impl Worker<'_> {
         }
         match role {
             Role::Talk => {
-                let talks = self.talks.as_mut();
-                talks.map(|talks| talks.ready(place));
+                if let Some(talks) = &mut self.talks {
+                    talks.ready(place);
+                }
             }
             Role::Watch => {
                 let member = place - self.deal.places(Role::Watch).start;
-                let watchers = self.watchers.as_mut();
-                watchers.map(|watchers| watchers.ready(member));
+                if let Some(watchers) = &mut self.watchers {
+                    watchers.ready(member);
+                }
             }
             Role::Churn => {
                 let stay = self.share.task.churn.map_or(Duration::ZERO, |c| c.stay);

@@ -51,6 +51,9 @@ pub struct Outcome {
     /// How late the generator itself was: from when something was due until it was sent.
     pub lags: Histogram<u64>,
     pub derivations: u64,
+    /// Messages that came again, or never, because a cut took their acknowledgement.
+    pub repeated: u64,
+    pub unpromised: u64,
 }
 
 impl Outcome {
@@ -64,6 +67,8 @@ impl Outcome {
             fetches: latency_histogram(),
             lags: latency_histogram(),
             derivations: 0,
+            repeated: 0,
+            unpromised: 0,
         }
     }
 
@@ -82,6 +87,8 @@ impl Outcome {
             let _ = sum.add(part);
         }
         self.derivations += other.derivations;
+        self.repeated += other.repeated;
+        self.unpromised += other.unpromised;
     }
 }
 
@@ -316,7 +323,9 @@ impl<'a> Worker<'a> {
             } else {
                 Promised::UnlessCut
             };
-            talks.settle(promised, self.board, self.row);
+            talks.settle(promised, self.board);
+            self.outcome.repeated = talks.repeated;
+            self.outcome.unpromised = talks.unpromised;
             self.outcome.messages = talks.latency;
         }
         if let Some(watchers) = self.watchers.take() {
