@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use memchr::{memchr, memmem};
 
-use crate::client::example;
+use crate::failure::example;
 use crate::mark::{MARK_OCTETS, Mark};
 use crate::plan::{Board, Phase, Plan, Row};
 use crate::recorder::{Counts, Recorder};
@@ -33,9 +33,9 @@ pub struct Talks {
     pub sent: u64,
     pub received: u64,
     /// Messages that came again because an acknowledgement was lost with a connection.
-    repeated: u64,
+    pub repeated: u64,
     /// Messages that were never acknowledged and never came: nobody had promised them.
-    unpromised: u64,
+    pub unpromised: u64,
 }
 
 /// One end of a pair.
@@ -242,7 +242,7 @@ impl Talks {
 
     /// Counts what never came. Without acknowledgements, what was under way when a connection was
     /// cut had been promised by nobody.
-    pub fn settle(&mut self, promised: Promised, board: &Board, row: &Row) {
+    pub fn settle(&mut self, promised: Promised, board: &Board) {
         for place in 0..self.talks.len() {
             let (talk, sender) = (&self.talks[place], &self.talks[place ^ 1]);
             let beyond = talk.expected..sender.next;
@@ -264,8 +264,6 @@ impl Talks {
                 format!("number {first} of {all} with tag {run:08x}{tag:08x} never arrived")
             });
         }
-        row.unpromised.store(self.unpromised, Ordering::Relaxed);
-        row.repeated.store(self.repeated, Ordering::Relaxed);
     }
 
     pub fn publish(&self, row: &Row) {

@@ -4,6 +4,7 @@
 use memchr::memmem;
 
 use crate::args::Security;
+use crate::failure::{Failure, example};
 use crate::plan::Plan;
 use crate::sasl::{Exchange, KeyCache, Mechanism};
 use crate::scan;
@@ -67,43 +68,6 @@ pub enum Step {
 /// Asks the server for an answer: when it comes, everything sent before has been processed.
 pub const PROBE: &[u8] = b"<iq type='get' id='probe'><ping xmlns='urn:xmpp:ping'/></iq>";
 
-/// Why a session failed: a kind to count by, and what exactly happened.
-#[derive(Debug)]
-pub struct Failure {
-    pub kind: String,
-    pub detail: String,
-}
-
-impl Failure {
-    pub fn new(kind: impl Into<String>, detail: impl Into<String>) -> Self {
-        Self {
-            kind: kind.into(),
-            detail: detail.into(),
-        }
-    }
-}
-
-impl Failure {
-    /// Whether it may be another time: a server that goes away or comes up, not a wrong password.
-    pub fn is_passing(&self) -> bool {
-        ![
-            "refused: not-authorized",
-            "bind refused",
-            "SASL:",
-            "STARTTLS is",
-            "no usable",
-        ]
-        .iter()
-        .any(|lasting| self.kind.starts_with(lasting))
-    }
-}
-
-impl From<rustls::Error> for Failure {
-    fn from(error: rustls::Error) -> Self {
-        Self::new(format!("TLS: {error}"), format!("{error:?}"))
-    }
-}
-
 pub struct Client {
     pub stage: Stage,
     pub user: u32,
@@ -142,9 +106,6 @@ impl Sm {
         }
     }
 }
-
-/// How much of an element is kept as an example.
-const EXAMPLE_OCTETS: usize = 300;
 
 impl Client {
     /// `former` is the session to resume, if there is one.
@@ -511,13 +472,4 @@ fn session_is_wanted(features: &[u8]) -> bool {
     let rest = &features[start..];
     let end = memmem::find(rest, b"</session>").unwrap_or(0);
     memmem::find(&rest[..end], b"<optional").is_none()
-}
-
-pub fn example(octets: &[u8]) -> String {
-    let cut = &octets[..octets.len().min(EXAMPLE_OCTETS)];
-    let mut text = String::from_utf8_lossy(cut).into_owned();
-    if cut.len() < octets.len() {
-        text.push('…');
-    }
-    text
 }

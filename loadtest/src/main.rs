@@ -9,6 +9,7 @@ mod chat;
 mod client;
 mod compare;
 mod document;
+mod failure;
 mod floor;
 mod format;
 mod html;

@@ -218,9 +218,6 @@ pub struct Row {
     pub resumed: AtomicU64,
     /// Attempts to come back that failed and were made again.
     pub attempts_failed: AtomicU64,
-    /// Messages that came again, or not at all, because a cut took their acknowledgement.
-    pub repeated: AtomicU64,
-    pub unpromised: AtomicU64,
     /// The phase whose work this thread has done.
     pub done: AtomicU64,
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use memchr::memmem;
 
-use crate::client::example;
+use crate::failure::example;
 use crate::mark::{MARK_OCTETS, Mark};
 use crate::plan::{Board, Plan, Row};
 use crate::recorder::{Counts, Recorder};

@@ -7,7 +7,7 @@ use std::time::Duration;
 use mio::net::TcpStream;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
-use crate::client::Failure;
+use crate::failure::Failure;
 use crate::sys;
 
 /// Begins to connect, from a source address where one is given.
@@ -34,6 +34,15 @@ pub fn open(target: SocketAddr, source: Option<SocketAddr>) -> io::Result<TcpStr
 pub fn reset_on_close(socket: &TcpStream) {
     // Where it fails the connection is closed in the usual way, which is a cut too.
     let _ = SockRef::from(socket).set_linger(Some(Duration::ZERO));
+}
+
+/// Whether the socket has met itself: nobody listens at the port and the kernel chose the same one
+/// for our end, as TCP allows.
+pub fn is_its_own_peer(socket: &TcpStream) -> bool {
+    match (socket.local_addr(), socket.peer_addr()) {
+        (Ok(local), Ok(peer)) => local == peer,
+        _ => false,
+    }
 }
 
 /// How much the socket took.

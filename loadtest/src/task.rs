@@ -22,6 +22,8 @@ pub struct Task {
     pub keepalive: Option<Duration>,
     /// How sessions get lost, and come back.
     pub cut: Option<Cut>,
+    /// Whose connections are cut.
+    pub ends: Ends,
 }
 
 impl Task {
@@ -105,6 +107,16 @@ pub enum Cut {
     Close,
     /// The server goes away by itself, or is killed by somebody else, and comes back.
     Server,
+}
+
+/// Which ends of a pair lose their connections.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Ends {
+    /// Both.
+    #[default]
+    Both,
+    /// One. What the other one sends is acknowledged to it, and so must arrive.
+    One,
 }
 
 /// What a place of a thread is for.

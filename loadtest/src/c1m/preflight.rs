@@ -73,6 +73,8 @@ struct Machine {
     ports: usize,
     threads: f64,
     processes: Option<f64>,
+    /// How many connections may be tracked, if any are: a module that is loaded without a rule
+    /// tracks nothing.
     conntrack: Option<f64>,
     hash: Option<f64>,
     backlog: f64,
@@ -88,7 +90,9 @@ impl Machine {
             ports: sys::ephemeral_ports(),
             threads: value("/proc/sys/kernel/threads-max").unwrap_or(f64::INFINITY),
             processes: value("/sys/fs/cgroup/pids.max"),
-            conntrack: value("/proc/sys/net/netfilter/nf_conntrack_max"),
+            conntrack: value("/proc/sys/net/netfilter/nf_conntrack_count")
+                .filter(|tracked| *tracked > 0.0)
+                .and_then(|_| value("/proc/sys/net/netfilter/nf_conntrack_max")),
             hash: value("/proc/sys/net/ipv4/tcp_ehash_entries").map(f64::abs),
             backlog: value("/proc/sys/net/core/somaxconn").unwrap_or(f64::INFINITY),
             disk: free_disk(home),
@@ -235,7 +239,7 @@ fn conntrack(machine: &Machine, sessions: usize) -> Row {
     let need = 2.0 * sessions as f64;
     row(
         "tracked connections",
-        machine.conntrack.map_or("not loaded".to_owned(), number),
+        machine.conntrack.map_or("none are".to_owned(), number),
         machine.conntrack.map_or("-".to_owned(), |_| number(need)),
         stops_if(machine.conntrack.is_some_and(|most| most < need)),
         "tuning/conntrack: do not track loopback, or net.netfilter.nf_conntrack_max",

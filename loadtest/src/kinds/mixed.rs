@@ -160,7 +160,9 @@ fn once(bench: &mut Bench, args: &MixedArgs, task: &Task, before: &Before) -> Fi
         figures.add("sessions online", online, "");
         figures.add("messages per second", messages as f64 / span.seconds, "");
         figures.add("visits per second", logins as f64 / span.seconds, "");
-        super::presence::add(&mut figures, &span, &counts, &after);
+        if task.presence.is_some() {
+            super::presence::add(&mut figures, &span, &counts, &after);
+        }
         if let Some(server) = span.server {
             figures.add("server cores", server.cpu_seconds / span.seconds, "");
         }

@@ -83,6 +83,9 @@ pub fn groups(sessions: usize, presence: &Presence) -> Result<usize, String> {
 
 /// Makes the subscriptions that the task needs.
 pub fn prepare(bench: &mut Bench, board: &Board, task: &Task) -> Wait {
+    if task.groups == 0 {
+        return Wait::Done;
+    }
     board.set_phase(Phase::Prepare);
     let size = task.group_size() as u64;
     let all = task.groups as u64 * size * size.saturating_sub(1);
@@ -123,6 +126,7 @@ fn once(bench: &mut Bench, args: &PresenceArgs, task: &Task) -> Figures {
         super::drain(bench, board);
         bench.something |= after.deliveries > before.deliveries;
         add(&mut figures, &span, &before, &after);
+        cost(&mut figures, &span, &before, &after);
         super::server_cpu(&mut figures, &span);
         super::others(&mut figures, &span);
     });
@@ -158,6 +162,11 @@ pub fn add(figures: &mut Figures, span: &Span, before: &Counts, after: &Counts) 
     figures.add("presence deliveries", deliveries, "");
     let rate = deliveries / span.seconds;
     figures.add("presence deliveries per second", rate, "");
+}
+
+fn cost(figures: &mut Figures, span: &Span, before: &Counts, after: &Counts) {
+    let changes = (after.changes - before.changes) as f64;
+    let deliveries = (after.deliveries - before.deliveries) as f64;
     if let Some(server) = span.server {
         let cpu = server.cpu_seconds * 1e6;
         figures.per("server CPU per presence delivery", cpu, deliveries, "µs");

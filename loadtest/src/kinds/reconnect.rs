@@ -11,7 +11,7 @@ use crate::args::{ConnectArgs, ReportArgs};
 use crate::bench::{Bench, Ending, Wait};
 use crate::plan::{Board, Phase};
 use crate::report::Figures;
-use crate::task::{Address, Answer, Chat, Cut, Pace, Task};
+use crate::task::{Address, Answer, Chat, Cut, Ends, Pace, Task};
 
 #[derive(Args)]
 pub struct ReconnectArgs {
@@ -21,6 +21,9 @@ pub struct ReconnectArgs {
     /// How the connections are lost.
     #[arg(long, value_enum, default_value = "reset")]
     pub cut: Cut,
+    /// Whose connections are lost: with one end only, all that the other end sends must arrive.
+    #[arg(long, value_enum, default_value = "both")]
+    pub ends: Ends,
     /// Messages that each session has under way to its peer when its connection is cut.
     #[arg(long, default_value_t = 2)]
     pub under_way: u32,
@@ -57,11 +60,13 @@ pub fn run(args: &ReconnectArgs) -> Result<Ending, String> {
         pairs: args.sessions / 2,
         chat: Some(chat),
         cut: Some(args.cut),
+        ends: args.ends,
         ..Task::default()
     };
     let options = json!({
         "sessions": task.sessions(),
         "cut": format!("{:?}", args.cut).to_lowercase(),
+        "ends": format!("{:?}", args.ends).to_lowercase(),
         "messages_under_way": args.under_way,
         "body_octets": args.size,
     });
@@ -109,7 +114,14 @@ fn once(bench: &mut Bench, args: &ReconnectArgs, task: &Task) -> Figures {
             not_back(bench, board, cut - back.min(cut));
         }
         super::drain(bench, board);
+        let sent = board.total(|row| &row.sent) as f64;
+        figures.add("messages under way at the cut", sent, "");
+        let received = board.total(|row| &row.received) as f64;
+        figures.add("messages that arrived", received, "");
     });
+    figures.add("messages that came twice", outcome.repeated as f64, "");
+    let lost = outcome.unpromised as f64;
+    figures.add("messages lost unacknowledged", lost, "");
     super::latencies(
         &mut figures,
         &outcome.returns,

@@ -7,7 +7,7 @@ use super::{Buffers, Worker};
 use crate::client::{PROBE, Stage};
 use crate::plan::Phase;
 use crate::schedule::{Nanoseconds, Schedule};
-use crate::task::{Answer, Cut, Pace, Role};
+use crate::task::{Answer, Cut, Ends, Pace, Role};
 
 const ACK_REQUEST: &[u8] = b"<r xmlns='urn:xmpp:sm:3'/>";
 /// Pieces of scheduled work that are done before sockets are looked at again.
@@ -236,8 +236,9 @@ impl Worker<'_> {
         talks.write(place, at, out);
         if self.count_sent(key, out) && self.may_return() {
             let counted = self.sessions[key].client.sm.sent;
-            let talks = self.talks.as_mut();
-            talks.map(|talks| talks.keep(place, counted, at));
+            if let Some(talks) = &mut self.talks {
+                talks.keep(place, counted, at);
+            }
         }
     }
 
@@ -280,6 +281,7 @@ impl Worker<'_> {
         for place in 0..self.places.len() {
             if let Some(key) = self.ready_at(place)
                 && self.deal.role(place) != Role::Churn
+                && (place % 2 == 1 || self.share.task.ends == Ends::Both)
             {
                 self.cut(key, how);
             }

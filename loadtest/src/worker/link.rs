@@ -7,7 +7,8 @@ use mio::event::Event;
 use super::{Buffers, Worker};
 use crate::args::Security;
 use crate::chat::Turn;
-use crate::client::{Failure, Stage, Step, example};
+use crate::client::{Stage, Step};
+use crate::failure::{Failure, example};
 use crate::scan::{self, Item};
 use crate::socket;
 use crate::task::Role;
@@ -54,6 +55,10 @@ impl Worker<'_> {
                 format!("connect: {}", error.kind()),
                 error.to_string(),
             ));
+        }
+        if session.lost > 0 && socket::is_its_own_peer(&session.socket) {
+            let detail = "the port is one that the kernel hands out: keep it for the server";
+            return Err(Failure::new("connected to itself", detail));
         }
         if self.plan.security == Security::Direct {
             self.begin_tls(key, buffers)?;
@@ -262,9 +267,10 @@ impl Worker<'_> {
         let (plan, out) = (self.plan, &mut buf.out);
         let step = session.client.receive(element, plan, &mut self.keys, out)?;
         let acknowledged = session.client.sm.acknowledged;
-        if acknowledged != before.1 && self.may_return() && self.deal.role(place) == Role::Talk {
-            let talks = self.talks.as_mut();
-            talks.map(|talks| talks.acknowledged(place, acknowledged));
+        if acknowledged != before.1
+            && let Some(talks) = self.talks.as_mut().filter(|talks| talks.has(place))
+        {
+            talks.acknowledged(place, acknowledged);
         }
         match step {
             Step::Go => {}

@@ -7,7 +7,8 @@ use std::time::Duration;
 use mio::{Interest, Token};
 
 use super::{Again, Session, Worker};
-use crate::client::{Client, Failure, Resumable, Stage};
+use crate::client::{Client, Resumable, Stage};
+use crate::failure::Failure;
 use crate::plan::Phase;
 use crate::recorder::Counts;
 use crate::schedule::Nanoseconds;
@@ -16,6 +17,8 @@ use crate::task::{Cut, Role};
 
 /// How many sessions are logged out in one turn.
 const SWEEP: usize = 64;
+/// How many sessions of a thread log out at the same time.
+const LEAVING_MAX: usize = 512;
 /// How long a thread waits after a failed attempt to come back, and at most.
 const BACKOFF_MIN: Duration = Duration::from_millis(20);
 const BACKOFF_MAX: Duration = Duration::from_millis(500);
@@ -27,7 +30,7 @@ impl Worker<'_> {
             return;
         }
         let now = self.now();
-        while self.logging_in < self.plan.parallel && now >= self.patience {
+        while self.logging_in < self.parallel() && now >= self.patience {
             let new = if self.again.is_empty() {
                 self.next_place()
             } else {
@@ -61,6 +64,15 @@ impl Worker<'_> {
         }
     }
 
+    /// Logins at the same time. While the server refuses, one knocks for all.
+    fn parallel(&self) -> usize {
+        if self.backoff.is_zero() {
+            self.plan.parallel
+        } else {
+            1
+        }
+    }
+
     /// The next place that has not been begun; the absent are passed over until they shall come.
     fn next_place(&self) -> Option<usize> {
         (self.begun..self.places.len()).find(|&place| !self.is_absent(place))
@@ -69,7 +81,7 @@ impl Worker<'_> {
     /// When a login is due that only the rate or the patience holds back.
     pub(super) fn next_login(&self) -> Nanoseconds {
         let waiting = !self.again.is_empty() || self.next_place().is_some();
-        let open = self.phase < Phase::Drain && self.logging_in < self.plan.parallel;
+        let open = self.phase < Phase::Drain && self.logging_in < self.parallel();
         if !waiting || !open {
             return Nanoseconds::MAX;
         }
@@ -119,6 +131,7 @@ impl Worker<'_> {
             place: place as u32,
             unasked: 0,
             opening: true,
+            leaving: false,
             begun,
             lost,
             input: Vec::new(),
@@ -154,13 +167,15 @@ impl Worker<'_> {
         }
         match role {
             Role::Talk => {
-                let talks = self.talks.as_mut();
-                talks.map(|talks| talks.ready(place));
+                if let Some(talks) = &mut self.talks {
+                    talks.ready(place);
+                }
             }
             Role::Watch => {
                 let member = place - self.deal.places(Role::Watch).start;
-                let watchers = self.watchers.as_mut();
-                watchers.map(|watchers| watchers.ready(member));
+                if let Some(watchers) = &mut self.watchers {
+                    watchers.ready(member);
+                }
             }
             Role::Churn => {
                 let stay = self.share.task.churn.map_or(Duration::ZERO, |c| c.stay);
@@ -257,6 +272,8 @@ impl Worker<'_> {
         let session = &mut self.sessions[key];
         session.client.close(&mut buffers.out);
         session.begun = now;
+        session.leaving = true;
+        self.leaving += 1;
         self.deadlines.push_back((now + timeout, key, now));
         let result = self.flush(key, &mut buffers);
         self.buffers = buffers;
@@ -265,10 +282,11 @@ impl Worker<'_> {
         }
     }
 
-    /// Logs a part of the sessions out; those that are not logged in are dropped.
+    /// Logs a part of the sessions out; those that are not logged in are dropped. No more leave at
+    /// the same time than the server lets go within the time that a logout may take.
     pub(super) fn sweep(&mut self) {
         self.again.clear();
-        let mut left = SWEEP;
+        let mut left = SWEEP.min(LEAVING_MAX.saturating_sub(self.leaving));
         while left > 0 && self.swept < self.sessions.capacity() {
             let key = self.swept;
             self.swept += 1;
@@ -381,6 +399,9 @@ impl Worker<'_> {
         self.places[session.place as usize] = None;
         if session.opening {
             self.logging_in -= 1;
+        }
+        if session.leaving {
+            self.leaving -= 1;
         }
         session
     }

@@ -52,6 +52,9 @@ pub struct Outcome {
     /// How late the generator itself was: from when something was due until it was sent.
     pub lags: Histogram<u64>,
     pub derivations: u64,
+    /// Messages that came again, or never, because a cut took their acknowledgement.
+    pub repeated: u64,
+    pub unpromised: u64,
 }
 
 impl Outcome {
@@ -65,6 +68,8 @@ impl Outcome {
             fetches: latency_histogram(),
             lags: latency_histogram(),
             derivations: 0,
+            repeated: 0,
+            unpromised: 0,
         }
     }
 
@@ -83,6 +88,8 @@ impl Outcome {
             let _ = sum.add(part);
         }
         self.derivations += other.derivations;
+        self.repeated += other.repeated;
+        self.unpromised += other.unpromised;
     }
 }
 
@@ -95,6 +102,8 @@ struct Session {
     unasked: u32,
     /// It counts as a login under way.
     opening: bool,
+    /// It counts as a logout under way.
+    leaving: bool,
     /// When the login, the logout or the burst began that it is in.
     begun: Nanoseconds,
     /// When its former connection was lost; 0 if there was none.
@@ -145,6 +154,7 @@ pub struct Worker<'a> {
     patience: Nanoseconds,
     backoff: Duration,
     logging_in: usize,
+    leaving: usize,
     /// The oldest first: what must have become ready, or have ended, by then.
     deadlines: VecDeque<(Nanoseconds, usize, Nanoseconds)>,
     /// The same for sessions that leave by themselves.
@@ -209,6 +219,7 @@ impl<'a> Worker<'a> {
             patience: 0,
             backoff: Duration::ZERO,
             logging_in: 0,
+            leaving: 0,
             deadlines: VecDeque::new(),
             departures: VecDeque::new(),
             departed: 0,
@@ -339,7 +350,9 @@ impl<'a> Worker<'a> {
             } else {
                 Promised::UnlessCut
             };
-            talks.settle(promised, self.board, self.row);
+            talks.settle(promised, self.board);
+            self.outcome.repeated = talks.repeated;
+            self.outcome.unpromised = talks.unpromised;
             self.outcome.messages = talks.latency.into_total();
         }
         if let Some(watchers) = self.watchers.take() {
