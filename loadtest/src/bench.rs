@@ -10,9 +10,9 @@ use hdrhistogram::Histogram;
 use serde_json::json;
 
 use crate::args::{ConnectArgs, ReportArgs};
-use crate::chat::latency_histogram;
 use crate::plan::{Board, Phase, Plan, Task};
 use crate::process::{self, Usage, Used};
+use crate::recorder::latency_histogram;
 use crate::report::{Figures, Live, Report};
 use crate::worker::{Outcome, Share, Worker};
 

@@ -4,11 +4,11 @@
 
 use std::sync::atomic::Ordering;
 
-use hdrhistogram::Histogram;
 use memchr::{memchr, memmem};
 
 use crate::client::example;
 use crate::plan::{Address, Board, Chat, Phase, Plan, Row};
+use crate::recorder::Recorder;
 use crate::scan;
 
 /// A body begins with a tag (8 hexadecimal digits for the run, 8 for the pair and direction) and
@@ -26,7 +26,7 @@ pub struct Talks {
     body: memmem::Finder<'static>,
     kind: memmem::Finder<'static>,
     pub close: memmem::Finder<'static>,
-    pub latency: Histogram<u64>,
+    pub latency: Recorder,
     pub sent: u64,
     pub received: u64,
 }
@@ -65,7 +65,7 @@ impl Talks {
             body: memmem::Finder::new(b"<body"),
             kind: memmem::Finder::new(b" type="),
             close: memmem::Finder::new(b"</message>"),
-            latency: latency_histogram(),
+            latency: Recorder::new(),
             sent: 0,
             received: 0,
         }
@@ -168,9 +168,9 @@ impl Talks {
         }
         self.received += 1;
         let sender = &self.talks[place ^ 1];
-        if phase == Phase::Measure {
+        if matches!(phase, Phase::Warm | Phase::Measure) {
             let sent = sender.stamps[number as usize & (sender.stamps.len() - 1)];
-            self.latency.saturating_record(now.saturating_sub(sent));
+            self.latency.record(now.saturating_sub(sent));
         }
         match (phase, self.chat.answer) {
             (Phase::Drain | Phase::Close | Phase::Abort, _) => Turn::Nobody,
@@ -221,11 +221,6 @@ impl Talks {
         row.sent.store(self.sent, Ordering::Relaxed);
         row.received.store(self.received, Ordering::Relaxed);
     }
-}
-
-/// From a microsecond to 100 seconds, in nanoseconds, to three digits.
-pub fn latency_histogram() -> Histogram<u64> {
-    Histogram::new_with_bounds(1_000, 100_000_000_000, 3).expect("the bounds are in order")
 }
 
 fn hexadecimal(number: u32) -> [u8; NUMBER_OCTETS] {

@@ -9,6 +9,7 @@ mod client;
 mod floor;
 mod plan;
 mod process;
+mod recorder;
 mod report;
 mod run;
 mod sasl;

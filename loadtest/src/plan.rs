@@ -10,6 +10,7 @@ use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 
 use crate::args::{ConnectArgs, Security, TlsVersion};
+use crate::recorder::Intervals;
 use crate::sasl::Mechanism;
 use crate::{sys, tls};
 
@@ -193,6 +194,7 @@ pub struct Board {
     pub agreed: Mutex<Option<String>>,
     /// Messages of an earlier run that came in this one.
     pub left_over: AtomicU64,
+    pub intervals: Intervals,
 }
 
 #[derive(Default)]

@@ -13,9 +13,10 @@ use mio::{Events, Interest, Poll, Token};
 use slab::Slab;
 
 use crate::args::Security;
-use crate::chat::{Talks, Turn, latency_histogram};
+use crate::chat::{Talks, Turn};
 use crate::client::{Client, Failure, Stage, Step, example};
 use crate::plan::{Board, Phase, Plan, Row, Task};
+use crate::recorder::{Counts, Recorder, latency_histogram};
 use crate::sasl::KeyCache;
 use crate::scan::{self, Item};
 use crate::socket;
@@ -85,7 +86,9 @@ pub struct Worker<'a> {
     swept: usize,
     phase: Phase,
     epoch: Instant,
-    logins: Histogram<u64>,
+    logins: Recorder,
+    /// The last interval that was asked for and handed over.
+    interval: u64,
 }
 
 const READ_OCTETS: usize = 64 * 1024;
@@ -125,7 +128,8 @@ impl<'a> Worker<'a> {
             swept: 0,
             phase: Phase::Connect,
             epoch: Instant::now(),
-            logins: latency_histogram(),
+            logins: Recorder::new(),
+            interval: 0,
             share,
         })
     }
@@ -133,7 +137,11 @@ impl<'a> Worker<'a> {
     pub fn run(mut self) -> io::Result<Outcome> {
         let mut events = Events::with_capacity(EVENTS);
         loop {
-            self.phase = self.board.phase();
+            let phase = self.board.phase();
+            if phase != self.phase || self.board.intervals.asked() != self.interval {
+                self.hand_over();
+            }
+            self.phase = phase;
             match self.phase {
                 Phase::Abort => break,
                 Phase::Close => self.sweep(),
@@ -164,14 +172,15 @@ impl<'a> Worker<'a> {
             self.publish();
         }
         self.publish();
+        self.hand_over();
         if let Some(talks) = &self.talks {
             talks.settle(self.board);
         }
         Ok(Outcome {
-            logins: self.logins,
+            logins: self.logins.into_total(),
             messages: self
                 .talks
-                .map_or_else(latency_histogram, |talks| talks.latency),
+                .map_or_else(latency_histogram, |talks| talks.latency.into_total()),
             derivations: self.keys.derivations,
         })
     }
@@ -190,6 +199,22 @@ impl<'a> Worker<'a> {
         self.row.online.store(online as u64, Ordering::Relaxed);
         if let Some(talks) = &self.talks {
             talks.publish(self.row);
+        }
+    }
+
+    /// Gives the latencies since the last time to the main thread; those of messages count while
+    /// measuring only.
+    fn hand_over(&mut self) {
+        let intervals = &self.board.intervals;
+        self.interval = intervals.asked();
+        self.logins.hand_over(&intervals.logins, Counts::Yes);
+        if let Some(talks) = &mut self.talks {
+            let counts = if self.phase == Phase::Measure {
+                Counts::Yes
+            } else {
+                Counts::No
+            };
+            talks.latency.hand_over(&intervals.messages, counts);
         }
     }
 
@@ -545,7 +570,7 @@ impl<'a> Worker<'a> {
     fn on_ready(&mut self, key: usize, out: &mut Vec<u8>) {
         let session = &mut self.sessions[key];
         let took = session.begun.elapsed().as_nanos() as u64;
-        self.logins.saturating_record(took);
+        self.logins.record(took);
         self.row.ready.fetch_add(1, Ordering::Relaxed);
         if self.share.task == Task::Pass {
             if session.client.stage != Stage::End {
