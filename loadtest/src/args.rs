@@ -236,6 +236,9 @@ pub struct ReportArgs {
     /// Write the report to this file too.
     #[arg(long)]
     pub json: Option<PathBuf>,
+    /// Write the report as one page for a browser, with plots, which needs no network.
+    #[arg(long)]
+    pub html: Option<PathBuf>,
     /// Run so many times and give medians.
     #[arg(long, default_value_t = 1)]
     pub repeat: usize,

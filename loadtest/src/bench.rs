@@ -10,10 +10,14 @@ use hdrhistogram::Histogram;
 use serde_json::json;
 
 use crate::args::{ConnectArgs, ReportArgs};
+use crate::html;
+use crate::live::{Frame, Live, Progress};
+use crate::machine;
 use crate::plan::{Board, Phase, Plan, Task};
 use crate::process::{self, Usage, Used};
 use crate::recorder::latency_histogram;
-use crate::report::{Figures, Live, Report};
+use crate::report::{Course, Figures, Report};
+use crate::sampler::Sampler;
 use crate::worker::{Outcome, Share, Worker};
 
 /// How a command ended.
@@ -30,6 +34,10 @@ pub struct Bench {
     pub stop: Arc<AtomicBool>,
     pub end: Instant,
     pub live: Live,
+    pub sampler: Sampler,
+    progress: Progress,
+    /// The latencies of the sessions that ended last; a run keeps them.
+    latencies: Option<(Histogram<u64>, Histogram<u64>)>,
     pub report: Report,
     /// The longest time of the last wait in which no message came.
     pub silence: Duration,
@@ -109,12 +117,16 @@ impl Bench {
             scenario,
             label: report.label.clone(),
             commit: report.commit.clone(),
-            server: json!({ "pid": server, "command": server.map(process::command_line) }),
             options: merge(options, connect, &plan, report.repeat),
             runs: Vec::new(),
             errors: std::collections::BTreeMap::new(),
             notes,
             interrupted: false,
+            course: Course {
+                began: Some(Instant::now()),
+                server: machine::server(server),
+                ..Course::default()
+            },
         };
         Ok(Self {
             accounts: connect.accounts.unwrap_or(sessions).max(1),
@@ -123,6 +135,9 @@ impl Bench {
             stop,
             end: Instant::now() + Duration::from_secs(report.max_seconds),
             live: Live::new(),
+            sampler: Sampler::new(),
+            progress: Progress::Sessions(sessions),
+            latencies: None,
             report: shown,
             silence: Duration::ZERO,
             something: false,
@@ -139,12 +154,16 @@ impl Bench {
         let board = Board::new(self.plan.threads);
         let plan = Arc::clone(&self.plan);
         let run = run_number();
+        self.sampler.begin(self.report.runs.len() + 1, self.server);
+        self.progress = Progress::Sessions(sessions);
+        self.report.course.seeds.push(run);
         let sum = Mutex::new(Sum {
             logins: latency_histogram(),
             messages: latency_histogram(),
             derivations: 0,
         });
         thread::scope(|scope| {
+            let mut threads = Vec::with_capacity(plan.threads);
             for thread in 0..plan.threads {
                 let share = Share {
                     thread,
@@ -154,13 +173,18 @@ impl Bench {
                     run,
                 };
                 let (plan, board, sum) = (&*plan, &board, &sum);
-                scope.spawn(move || work(plan, board, share, sum));
+                threads.push(scope.spawn(move || work(plan, board, share, sum)));
             }
             conduct(self, &board);
             if board.phase() < Phase::Close {
                 board.set_phase(Phase::Close);
             }
+            while !threads.iter().all(thread::ScopedJoinHandle::is_finished) {
+                self.look(&board, "logging out");
+                thread::sleep(TICK);
+            }
         });
+        self.sampler.end(&board, self.server);
         self.live.clear();
         for (kind, (count, example)) in board.errors() {
             let entry = self.report.errors.entry(kind).or_insert((0, example));
@@ -182,7 +206,23 @@ impl Bench {
                 "{left_over} messages of an earlier run came in this one"
             ));
         }
-        sum.into_inner().expect("no thread panics with it")
+        let sum = sum.into_inner().expect("no thread panics with it");
+        self.latencies = Some((sum.messages.clone(), sum.logins.clone()));
+        sum
+    }
+
+    /// Lets the sampler look, and shows what it saw.
+    fn look(&mut self, board: &Board, phase: &str) {
+        if let Some(point) = self.sampler.look(board, self.server, phase) {
+            self.live.show(&Frame {
+                scenario: self.report.scenario,
+                label: self.report.label.as_deref(),
+                phase,
+                progress: self.progress,
+                point,
+                board,
+            });
+        }
     }
 
     pub fn note(&mut self, note: String) {
@@ -197,8 +237,6 @@ impl Bench {
 
     /// Waits until `done`, a signal, the end of the time, or until it is hopeless.
     pub fn wait(&mut self, board: &Board, what: &str, done: impl Fn(&Board) -> bool) -> Wait {
-        let done_so_far = board.total(|row| &row.ready) + board.total(|row| &row.received);
-        let mut messages = (done_so_far, Instant::now());
         let mut last = (0, Instant::now());
         loop {
             if done(board) {
@@ -225,24 +263,17 @@ impl Bench {
                 last = (received, Instant::now());
             }
             self.silence = self.silence.max(last.1.elapsed());
-            let elapsed = messages.1.elapsed().as_secs_f64();
-            if elapsed >= 0.5 {
-                let rate = (ready + received - messages.0) as f64 / elapsed;
-                messages = (ready + received, Instant::now());
-                let online = board.total(|row| &row.online);
-                let errors = board.error_count();
-                self.live.show(&format!(
-                    "{what}: {ready} logged in, {online} online, {received} messages, {rate:.0}/s, \
-                     {errors} errors"
-                ));
-            }
+            self.look(board, what);
             thread::sleep(TICK);
         }
     }
 
     pub fn pause(&mut self, board: &Board, what: &str, time: Duration) -> Wait {
-        let until = Instant::now() + time;
-        self.wait(board, what, |_| Instant::now() >= until)
+        let (from, until) = (Instant::now(), Instant::now() + time);
+        let before = std::mem::replace(&mut self.progress, Progress::Time { from, until });
+        let waited = self.wait(board, what, |_| Instant::now() >= until);
+        self.progress = before;
+        waited
     }
 
     /// Waits until all sessions have logged in or failed.
@@ -290,9 +321,23 @@ impl Bench {
         if !self.something {
             self.note("NOTHING WAS MEASURED".to_owned());
         }
+        self.report.course.timeline = self.sampler.timeline.series();
         self.report.print();
-        if let Some(path) = &report.json {
-            match self.report.write(path) {
+        let document = self.report.document();
+        for (path, result) in [
+            report
+                .json
+                .as_ref()
+                .map(|path| (path, document.write(path))),
+            report
+                .html
+                .as_ref()
+                .map(|path| (path, html::write(&[&document], path))),
+        ]
+        .into_iter()
+        .flatten()
+        {
+            match result {
                 Ok(()) => println!("report: {}", path.display()),
                 Err(error) => eprintln!("{}: {error}", path.display()),
             }
@@ -310,6 +355,9 @@ impl Bench {
             }
             let figures = once(self);
             self.report.runs.push(figures);
+            if let Some((messages, logins)) = self.latencies.take() {
+                self.report.course.add(&messages, &logins);
+            }
         }
     }
 }

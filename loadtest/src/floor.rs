@@ -21,7 +21,7 @@ use serde_json::json;
 use crate::args::{FloorArgs, RelayArgs};
 use crate::bench::Ending;
 use crate::process::{Usage, own_cpu_seconds};
-use crate::report::{Figures, Report};
+use crate::report::{Course, Figures, Report};
 use crate::sys;
 
 /// Octets read at once.
@@ -40,7 +40,6 @@ pub fn measure(args: &FloorArgs) -> Result<Ending, String> {
         scenario: "floor",
         label: Some("a bare relay".into()),
         commit: None,
-        server: json!({}),
         options: json!({
             "pairs": args.pairs, "octets": args.octets, "window": args.window,
             "seconds": args.seconds, "threads": sys::cores(), "repeat": args.repeat,
@@ -49,6 +48,7 @@ pub fn measure(args: &FloorArgs) -> Result<Ending, String> {
         errors: std::collections::BTreeMap::new(),
         notes: vec!["no XMPP: what the kernel takes to receive and to send".into()],
         interrupted: false,
+        course: Course::default(),
     };
     for _ in 0..args.repeat.max(1) {
         report.runs.push(once(args).map_err(|e| e.to_string())?);

@@ -1,13 +1,16 @@
-//! What is shown: the line while a run goes on, the table at its end, the JSON file.
+//! What comes out of a command: its figures, the table at its end, and the document of both.
 
 use std::collections::BTreeMap;
-use std::io::{IsTerminal, Write};
 use std::path::Path;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use hdrhistogram::Histogram;
 use serde_json::{Map, Value, json};
 
-use crate::sys;
+use crate::document::{Distribution, Document, ErrorKind, Series, Server};
+use crate::format::number;
+use crate::machine;
+use crate::recorder::latency_histogram;
 
 /// One measured figure.
 pub struct Metric {
@@ -38,21 +41,29 @@ pub struct Report {
     pub scenario: &'static str,
     pub label: Option<String>,
     pub commit: Option<String>,
-    pub server: Value,
     pub options: Value,
     pub runs: Vec<Figures>,
     pub errors: BTreeMap<String, (u64, String)>,
     pub notes: Vec<String>,
     pub interrupted: bool,
+    pub course: Course,
 }
 
 impl Report {
     pub fn print(&self) {
         let label = self.label.as_deref().unwrap_or("server");
         println!();
-        println!("{} · {label} · {}", self.scenario, machine_line());
-        if let Some(line) = self.server.get("command").and_then(Value::as_str) {
-            println!("server: {line}");
+        println!(
+            "{} · {label} · {}",
+            self.scenario,
+            machine::machine().line()
+        );
+        if let Some(line) = &self.course.server.command {
+            let version = self.course.server.version.as_deref();
+            println!(
+                "server: {line}{}",
+                version.map_or(String::new(), |v| format!(" ({v})"))
+            );
         }
         self.print_table();
         for note in &self.notes {
@@ -112,10 +123,11 @@ impl Report {
         }
     }
 
-    pub fn write(&self, path: &Path) -> std::io::Result<()> {
+    /// The report as it is written: everything else that shows a run is drawn from it.
+    pub fn document(&self) -> Document {
         let figures = |run: &Figures| {
             let pairs = run.0.iter().map(|m| (m.name.to_owned(), json!(m.value)));
-            Value::Object(pairs.collect::<Map<_, _>>())
+            pairs.collect::<Map<_, _>>()
         };
         let first = self
             .runs
@@ -126,105 +138,94 @@ impl Report {
             .iter()
             .map(|m| (m.name.to_owned(), json!(self.median(m.name))));
         let units = first.iter().map(|m| (m.name.to_owned(), json!(m.unit)));
-        let errors = self.errors.iter().map(
-            |(kind, (count, example))| json!({ "kind": kind, "count": count, "example": example }),
-        );
+        let errors = self
+            .errors
+            .iter()
+            .map(|(kind, (count, example))| ErrorKind {
+                kind: kind.clone(),
+                count: *count,
+                example: example.clone(),
+            });
         let at = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default()
             .as_secs();
-        let report = json!({
-            "tool": concat!("encke-loadtest ", env!("CARGO_PKG_VERSION")),
-            "scenario": self.scenario,
-            "unix_time": at,
-            "label": self.label,
-            "commit": self.commit,
-            "machine": machine(),
-            "server": self.server,
-            "options": self.options,
-            "units": units.collect::<Map<_, _>>(),
-            "median": medians.collect::<Map<_, _>>(),
-            "runs": self.runs.iter().map(figures).collect::<Vec<_>>(),
-            "errors": errors.collect::<Vec<_>>(),
-            "notes": self.notes,
-            "interrupted": self.interrupted,
-        });
-        std::fs::write(path, serde_json::to_string_pretty(&report)? + "\n")
-    }
-}
-
-fn machine() -> Value {
-    let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = cpuinfo
-        .lines()
-        .find_map(|line| line.strip_prefix("model name"))
-        .unwrap_or("");
-    let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let memory = meminfo
-        .split_whitespace()
-        .nth(1)
-        .and_then(|kib| kib.parse::<u64>().ok());
-    json!({
-        "cores": sys::cores(),
-        "cpu": model.trim_start_matches([' ', '\t', ':']),
-        "memory_bytes": memory.unwrap_or(0) * 1024,
-        "kernel": sys::kernel(),
-    })
-}
-
-fn machine_line() -> String {
-    let machine = machine();
-    let memory = machine["memory_bytes"].as_u64().unwrap_or(0) as f64 / f64::from(1 << 30);
-    let (cores, kernel) = (sys::cores(), sys::kernel());
-    format!("{cores} cores, {memory:.1} GiB, {kernel}, generator on the same machine")
-}
-
-/// Four digits that count.
-pub fn number(value: f64) -> String {
-    match value.abs() {
-        v if !v.is_finite() => "-".to_owned(),
-        v if v >= 1000.0 => format!("{value:.0}"),
-        v if v >= 100.0 => format!("{value:.1}"),
-        v if v >= 10.0 => format!("{value:.2}"),
-        _ => format!("{value:.3}"),
-    }
-}
-
-/// The line that shows a run while it goes on: redrawn on a terminal, now and then a line
-/// elsewhere.
-pub struct Live {
-    terminal: bool,
-    shown: Option<Instant>,
-}
-
-const PLAIN_EVERY: Duration = Duration::from_secs(5);
-
-impl Live {
-    pub fn new() -> Self {
-        Self {
-            terminal: std::io::stderr().is_terminal(),
-            shown: None,
+        let Course { seeds, began, .. } = &self.course;
+        Document {
+            tool: concat!("encke-loadtest ", env!("CARGO_PKG_VERSION")).to_owned(),
+            scenario: self.scenario.to_owned(),
+            unix_time: at,
+            seconds: began.map_or(0.0, |began| began.elapsed().as_secs_f64().round()),
+            label: self.label.clone(),
+            commit: self.commit.clone(),
+            command: machine::own_command(),
+            seeds: seeds.iter().map(|seed| format!("{seed:08x}")).collect(),
+            machine: machine::machine(),
+            server: self.course.server.clone(),
+            options: self.options.as_object().cloned().unwrap_or_default(),
+            units: units.collect(),
+            median: medians.collect(),
+            runs: self.runs.iter().map(figures).collect(),
+            distributions: self.course.distributions(),
+            errors: errors.collect(),
+            notes: self.notes.clone(),
+            interrupted: self.interrupted,
+            timeline: self.course.timeline.clone(),
         }
     }
 
-    pub fn show(&mut self, line: &str) {
-        let mut stderr = std::io::stderr().lock();
-        if self.terminal {
-            let _ = write!(stderr, "\r\x1b[2K{line}");
-            let _ = stderr.flush();
-        } else if self
-            .shown
-            .is_none_or(|shown| shown.elapsed() >= PLAIN_EVERY)
-        {
-            self.shown = Some(Instant::now());
-            let _ = writeln!(stderr, "{line}");
+    pub fn write(&self, path: &Path) -> std::io::Result<()> {
+        self.document().write(path)
+    }
+}
+
+/// What a command did beside its figures: its seeds, its course, all latencies.
+#[derive(Default)]
+pub struct Course {
+    pub began: Option<Instant>,
+    pub server: Server,
+    /// Of each run.
+    pub seeds: Vec<u32>,
+    pub timeline: Series,
+    /// Latencies that count, of all runs: of messages, of logins.
+    pub messages: Option<Histogram<u64>>,
+    pub logins: Option<Histogram<u64>>,
+}
+
+impl Course {
+    /// Adds the latencies of a run.
+    pub fn add(&mut self, messages: &Histogram<u64>, logins: &Histogram<u64>) {
+        for (all, run) in [(&mut self.messages, messages), (&mut self.logins, logins)] {
+            let _ = all.get_or_insert_with(latency_histogram).add(run);
         }
     }
 
-    pub fn clear(&mut self) {
-        if self.terminal {
-            eprint!("\r\x1b[2K");
-        }
+    fn distributions(&self) -> Vec<Distribution> {
+        let all = [("message", &self.messages), ("login", &self.logins)];
+        let known = all
+            .into_iter()
+            .filter_map(|(name, all)| Some((name, all.as_ref().filter(|all| !all.is_empty())?)));
+        known.map(|(name, all)| distribution(name, all)).collect()
+    }
+}
+
+/// Steps of a percentile plot: so many on the way from one half of the rest to the next.
+const TICKS_PER_HALF: u32 = 5;
+
+fn distribution(name: &str, all: &Histogram<u64>) -> Distribution {
+    let steps = all.iter_quantiles(TICKS_PER_HALF);
+    let mut quantiles: Vec<(f64, u64)> = steps
+        .map(|step| (step.quantile_iterated_to(), step.value_iterated_to()))
+        .collect();
+    // What nobody exceeded has no place on an axis of nines.
+    quantiles.retain(|(share, _)| *share < 1.0);
+    Distribution {
+        name: name.to_owned(),
+        count: all.len(),
+        min: all.min(),
+        mean: all.mean().round(),
+        max: all.max(),
+        quantiles,
     }
 }
 
