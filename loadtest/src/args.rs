@@ -47,6 +47,13 @@ pub enum Command {
     /// The relay of `floor`.
     #[command(hide = true)]
     Relay(RelayArgs),
+    /// Put reports side by side: the first is the base, the others are measured against it.
+    ///
+    /// A difference is judged where it is known whether less or more is better, and where it is
+    /// larger than what the runs of one report differ among themselves.
+    Compare(CompareArgs),
+    /// Draw reports again from their JSON files, one or many on a page.
+    Html(HtmlArgs),
     /// Read reports and say whether bars are held; rows on standard input.
     ///
     /// A row is `label|report.json|metric|bar|unit`; the metric's median must not exceed the bar.
@@ -170,6 +177,26 @@ pub struct FloorArgs {
     /// Write the report to this file too.
     #[arg(long)]
     pub json: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub struct CompareArgs {
+    /// Reports (JSON), two or more.
+    #[arg(required = true, num_args = 2..)]
+    pub reports: Vec<PathBuf>,
+    /// Write a page with plots of all of them.
+    #[arg(long)]
+    pub html: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub struct HtmlArgs {
+    /// Reports (JSON).
+    #[arg(required = true)]
+    pub reports: Vec<PathBuf>,
+    /// The page.
+    #[arg(long)]
+    pub out: PathBuf,
 }
 
 #[derive(Args)]

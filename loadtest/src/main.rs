@@ -6,12 +6,14 @@ mod args;
 mod bench;
 mod chat;
 mod client;
+mod compare;
 mod document;
 mod floor;
 mod format;
 mod html;
 mod live;
 mod machine;
+mod metrics;
 mod plan;
 mod process;
 mod recorder;
@@ -48,6 +50,8 @@ fn main() -> ExitCode {
         Command::Chat(args) => run::chat(&args),
         Command::Floor(args) => floor::measure(&args),
         Command::Relay(args) => floor::relay(&args),
+        Command::Compare(args) => compare::run(&args),
+        Command::Html(args) => html::run(&args),
         Command::Verdict => verdict(),
     };
     match ending {

@@ -217,8 +217,10 @@ fn distribution(name: &str, all: &Histogram<u64>) -> Distribution {
     let mut quantiles: Vec<(f64, u64)> = steps
         .map(|step| (step.quantile_iterated_to(), step.value_iterated_to()))
         .collect();
-    // What nobody exceeded has no place on an axis of nines.
-    quantiles.retain(|(share, _)| *share < 1.0);
+    // Among so many there is none rarer than this; all steps behind it are the greatest.
+    let rarest = 1.0 - 1.0 / all.len() as f64;
+    quantiles.retain(|(share, _)| *share < rarest);
+    quantiles.push((rarest, all.max()));
     Distribution {
         name: name.to_owned(),
         count: all.len(),

@@ -1,0 +1,194 @@
+  // Which plots there are: of one report, and of several laid over each other.
+
+  const column = (report, name) => (report.timeline.columns || {})[name] || [];
+  const scaled = (values, factor) => values.map((v) => (v === null ? null : v * factor));
+
+  // Quotients of two columns; none where there is too little to divide by.
+  function ratio(report, over, under, factor, least) {
+    const divisors = column(report, under);
+    return column(report, over).map((value, index) => {
+      const divisor = divisors[index];
+      return value === null || !(divisor >= least) ? null : (value / divisor) * factor;
+    });
+  }
+
+  // Counts a second; none outside of the stretch in which anything happened.
+  function rate(report, name) {
+    const counts = column(report, name);
+    const first = counts.findIndex((count) => count > 0);
+    const last = counts.length - 1 - [...counts].reverse().findIndex((count) => count > 0);
+    return ratio(report, name, 'seconds', 1, 1e-9)
+      .map((value, index) => (first < 0 || index < first || index > last ? null : value));
+  }
+
+  // A quotient over few events is noise.
+  const EVENTS_LEAST = 20;
+
+  const SHOWN = {
+    messages: {
+      title: 'Messages per second', unit: 'count', about: 'Messages that arrived.',
+      y: (report) => rate(report, 'messages'),
+    },
+    logins: {
+      title: 'Logins per second', unit: 'count', about: 'From the first octet to the roster.',
+      y: (report) => rate(report, 'logins'),
+    },
+    online: {
+      title: 'Sessions online', unit: 'count', about: 'Logged in at that moment.',
+      y: (report) => column(report, 'online'),
+    },
+    messageCpu: {
+      title: 'CPU per message', unit: 'time', about: 'Time on a core, divided by messages.',
+      y: (report, end) => ratio(report, `${end}_cpu`, 'messages', 1e9, EVENTS_LEAST),
+    },
+    loginCpu: {
+      title: 'CPU per login', unit: 'time', about: 'Time on a core, divided by logins.',
+      y: (report, end) => ratio(report, `${end}_cpu`, 'logins', 1e9, EVENTS_LEAST),
+    },
+    cpu: {
+      title: 'CPU', unit: 'percent', about: '100 % is one core.',
+      y: (report, end) => ratio(report, `${end}_cpu`, 'seconds', 100, 1e-9),
+    },
+    switches: {
+      title: 'Context switches per second', unit: 'count', about: 'Of all threads of the server.',
+      y: (report) => ratio(report, 'server_switches', 'seconds', 1, 1e-9),
+    },
+    errors: {
+      title: 'Errors per second', unit: 'count', about: 'All kinds together.',
+      y: (report) => rate(report, 'errors'),
+    },
+  };
+
+  // Whether logins are worth plots of their own: beside messages they are a short beginning.
+  function loginsMatter(report) {
+    const some = (name) => column(report, name).filter((count) => count > 0).length;
+    return some('logins') >= 2 && (some('messages') === 0 || some('logins') >= 8);
+  }
+
+  const hasMessages = (report) => column(report, 'messages').some((count) => count > 0);
+
+  function timed(report, shown, lines) {
+    const x = column(report, 'at');
+    return {
+      title: shown.title, about: shown.about, unit: shown.unit, log: shown.log, axis: 'time',
+      phases: report.timeline.phases,
+      series: lines.map((line) => ({ x, ...line })),
+    };
+  }
+
+  const TAILS = [
+    ['p50', 'p50', 1, ''], ['p99', 'p99', 3, ''], ['p999', 'p99.9', 2, ''],
+    ['max', 'max', 4, '2 3'],
+  ];
+
+  function latency(report, kind, title, about) {
+    const lines = TAILS.map(([name, shown, color, dash]) =>
+      ({ name: shown, color, dash, y: column(report, `${kind}_${name}`) }));
+    return timed(report, { title, about, unit: 'time', log: true }, lines);
+  }
+
+  function distribution(found, title, lines) {
+    const series = lines.filter((line) => line.of).map((line) => ({
+      name: line.name, color: line.color, dash: line.dash,
+      x: line.of.quantiles.map(([share]) => -Math.log10(1 - share)),
+      y: line.of.quantiles.map(([, value]) => value),
+    }));
+    const about = found.count === null
+      ? 'The further to the right, the rarer.'
+      : `Of ${found.count.toLocaleString('en-US')}; the further to the right, the rarer.`;
+    return { title, about, unit: 'time', log: true, axis: 'nines', series, phases: [] };
+  }
+
+  const spread = (report, kind) => report.distributions.find((one) => one.name === kind);
+
+  function showReport(place, report, group) {
+    const put = (spec) => add(place, spec, group);
+    const both = (shown) => timed(report, shown, [
+      { name: 'server', color: 1, y: shown.y(report, 'server') },
+      { name: 'generator', color: 2, dash: '5 3', y: shown.y(report, 'generator') },
+    ]);
+    const single = (shown, name, color) =>
+      timed(report, shown, [{ name, color, y: shown.y(report) }]);
+    const kinds = [];
+    if (hasMessages(report)) kinds.push(['message', 'Latency', 'From write to read.', 'messages']);
+    if (loginsMatter(report)) {
+      kinds.push(['login', 'Login time', 'From the connection to the roster.', 'logins']);
+    }
+    for (const [kind, title, about, counted] of kinds) {
+      put(latency(report, kind, `${title} over time`, about));
+      const of = spread(report, kind);
+      if (of) put(distribution(of, `${title} by percentile`, [{ name: counted, color: 1, of }]));
+      put(single(SHOWN[counted], counted, 3));
+      put(both(kind === 'message' ? SHOWN.messageCpu : SHOWN.loginCpu));
+    }
+    put(single(SHOWN.online, 'sessions', 1));
+    put(memory(report));
+    const cpu = both(SHOWN.cpu);
+    cpu.series.push({ name: 'other programs', color: 6, dash: '1 3', x: column(report, 'at'),
+      y: SHOWN.cpu.y(report, 'others') });
+    put(cpu);
+    put(single(SHOWN.switches, 'server', 5));
+    if (column(report, 'errors').some((count) => count > 0)) {
+      put(single(SHOWN.errors, 'errors', 4));
+    }
+  }
+
+  function memory(report) {
+    const lines = [
+      ['server, PSS', 'server_pss', 1, ''], ['server, anonymous', 'server_anonymous', 1, '2 3'],
+      ['generator, PSS', 'generator_pss', 2, '5 3'], ['kernel slab', 'kernel_slab', 3, ''],
+      ['socket buffers', 'socket_memory', 5, ''],
+    ];
+    const about = 'Of both processes; slab and buffers of the whole machine.';
+    return timed(report, { title: 'Memory', about, unit: 'bytes' },
+      lines.map(([name, key, color, dash]) =>
+        ({ name, color, dash, rare: true, y: column(report, key) })));
+  }
+
+  // Runs are laid over each other where that begins what is measured.
+  function beginning(report) {
+    const phases = report.timeline.phases;
+    const main = phases.find((phase) => /measuring|holding/.test(phase.name)) || phases[0];
+    return main ? main.from : 0;
+  }
+
+  const COLORS = [1, 2, 3, 4, 5, 6];
+  const DASHES = ['', '6 3', '2 2', '8 3 2 3', '1 3', ''];
+
+  function overlay(all, title, about, unit, read, more) {
+    const series = all.map((report, index) => {
+      const zero = beginning(report);
+      return {
+        name: report.name, color: COLORS[index % COLORS.length],
+        dash: DASHES[index % DASHES.length], area: false,
+        x: column(report, 'at').map((at) => at - zero), y: read(report), ...more,
+      };
+    });
+    return { title, about, unit, axis: 'time', series, phases: [], log: unit === 'time' };
+  }
+
+  function showComparison(place, all) {
+    const put = (spec) => add(place, spec, 'compare');
+    const kinds = [];
+    if (all.some(hasMessages)) kinds.push(['message', 'Latency', 'messages', 'messageCpu']);
+    if (all.some(loginsMatter)) kinds.push(['login', 'Login time', 'logins', 'loginCpu']);
+    const from = 'Time 0 is where measuring begins.';
+    for (const [kind, title, counted, cpu] of kinds) {
+      const lines = all.map((report, index) => ({
+        name: report.name, color: COLORS[index % COLORS.length],
+        dash: DASHES[index % DASHES.length], of: spread(report, kind),
+      }));
+      put(distribution({ count: null }, `${title} by percentile`, lines));
+      for (const [key, name] of TAILS.slice(0, 2)) {
+        put(overlay(all, `${title}, ${name}`, from, 'time', (r) => column(r, `${kind}_${key}`)));
+      }
+      put(overlay(all, SHOWN[counted].title, from, 'count', SHOWN[counted].y));
+      put(overlay(all, `Server ${SHOWN[cpu].title}`, from, 'time',
+        (r) => SHOWN[cpu].y(r, 'server')));
+    }
+    put(overlay(all, 'Sessions online', from, 'count', SHOWN.online.y));
+    put(overlay(all, 'Server CPU', '100 % is one core.', 'percent',
+      (r) => SHOWN.cpu.y(r, 'server')));
+    put(overlay(all, 'Server memory', 'PSS.', 'bytes', (r) => column(r, 'server_pss'),
+      { rare: true }));
+  }
