@@ -88,7 +88,7 @@ impl<'a> Comparison<'a> {
         println!();
         self.print_table();
         println!();
-        println!("A is the base; ~ is a difference within the spread of the runs, or below 2 %");
+        println!("A is the base. ~ is {NOISE_IN_WORDS}.");
     }
 
     fn print_table(&self) {
@@ -125,6 +125,10 @@ fn line(row: &Row, width: usize) -> String {
     }
     line.trim_end().to_owned()
 }
+
+/// What is not called better or worse.
+pub const NOISE_IN_WORDS: &str =
+    "a difference within the spread of the runs, or below 2 % (5 % where there is one run only)";
 
 pub const fn word(verdict: Verdict) -> &'static str {
     match verdict {

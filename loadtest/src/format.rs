@@ -43,7 +43,7 @@ pub fn scaled(value: f64, unit: &str) -> (String, &str) {
                 value /= 1000.0;
                 step += 1;
             }
-            while value.abs() < 1.0 && value != 0.0 && step > 0 {
+            while value.abs() < 0.9995 && value != 0.0 && step > 0 {
                 value *= 1000.0;
                 step -= 1;
             }

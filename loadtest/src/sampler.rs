@@ -65,7 +65,7 @@ impl Sampler {
             let at = (now - self.began).as_secs_f64();
             self.timeline.begin(phase, self.run, at);
             // What has begun in another phase ends with it.
-            if let Some(ended) = current.filter(|_| self.worth_a_point(now)) {
+            if let Some(ended) = current.filter(|_| now > self.last.at) {
                 self.ask(board, now, ended);
             }
         }

@@ -1,7 +1,6 @@
   // Which plots there are: of one report, and of several laid over each other.
 
   const column = (report, name) => (report.timeline.columns || {})[name] || [];
-  const scaled = (values, factor) => values.map((v) => (v === null ? null : v * factor));
 
   // Quotients of two columns; none where there is too little to divide by.
   function ratio(report, over, under, factor, least) {
@@ -21,8 +20,21 @@
       .map((value, index) => (first < 0 || index < first || index > last ? null : value));
   }
 
-  // A quotient over few events is noise.
+  // A quotient over few events is noise, and so is one that many logins have a part in.
   const EVENTS_LEAST = 20;
+  const LOGINS_MOST = 0.05;
+
+  function perMessage(report, end) {
+    const [logins, messages] = [column(report, 'logins'), column(report, 'messages')];
+    return ratio(report, `${end}_cpu`, 'messages', 1e9, EVENTS_LEAST)
+      .map((value, index) => (logins[index] > messages[index] * LOGINS_MOST ? null : value));
+  }
+
+  // What came in addition since the beginning: the rest belongs to the machine.
+  function growth(values) {
+    const first = values.find((value) => value !== null);
+    return values.map((value) => (value === null ? null : Math.max(0, value - first)));
+  }
 
   const SHOWN = {
     messages: {
@@ -39,7 +51,7 @@
     },
     messageCpu: {
       title: 'CPU per message', unit: 'time', about: 'Time on a core, divided by messages.',
-      y: (report, end) => ratio(report, `${end}_cpu`, 'messages', 1e9, EVENTS_LEAST),
+      y: perMessage,
     },
     loginCpu: {
       title: 'CPU per login', unit: 'time', about: 'Time on a core, divided by logins.',
@@ -78,7 +90,7 @@
 
   const TAILS = [
     ['p50', 'p50', 1, ''], ['p99', 'p99', 3, ''], ['p999', 'p99.9', 2, ''],
-    ['max', 'max', 4, '2 3'],
+    ['max', 'max', 6, '2 3'],
   ];
 
   function latency(report, kind, title, about) {
@@ -121,7 +133,8 @@
       put(single(SHOWN[counted], counted, 3));
       put(both(kind === 'message' ? SHOWN.messageCpu : SHOWN.loginCpu));
     }
-    put(single(SHOWN.online, 'sessions', 1));
+    const online = single(SHOWN.online, 'sessions', 1);
+    if (online.series[0].y.some((count) => count > 0)) put(online);
     put(memory(report));
     const cpu = both(SHOWN.cpu);
     cpu.series.push({ name: 'other programs', color: 6, dash: '1 3', x: column(report, 'at'),
@@ -136,13 +149,16 @@
   function memory(report) {
     const lines = [
       ['server, PSS', 'server_pss', 1, ''], ['server, anonymous', 'server_anonymous', 1, '2 3'],
-      ['generator, PSS', 'generator_pss', 2, '5 3'], ['kernel slab', 'kernel_slab', 3, ''],
-      ['socket buffers', 'socket_memory', 5, ''],
+      ['generator, PSS', 'generator_pss', 2, '5 3'],
+      ['kernel slab', 'kernel_slab', 3, '', growth],
+      ['socket buffers', 'socket_memory', 5, '', growth],
     ];
-    const about = 'Of both processes; slab and buffers of the whole machine.';
+    const about = 'Of both processes; of the kernel what came in addition, for both ends.';
     return timed(report, { title: 'Memory', about, unit: 'bytes' },
-      lines.map(([name, key, color, dash]) =>
-        ({ name, color, dash, rare: true, y: column(report, key) })));
+      lines.map(([name, key, color, dash, of]) => {
+        const y = column(report, key);
+        return { name, color, dash, rare: true, y: of ? of(y) : y };
+      }));
   }
 
   // Runs are laid over each other where that begins what is measured.
@@ -186,7 +202,9 @@
       put(overlay(all, `Server ${SHOWN[cpu].title}`, from, 'time',
         (r) => SHOWN[cpu].y(r, 'server')));
     }
-    put(overlay(all, 'Sessions online', from, 'count', SHOWN.online.y));
+    if (all.some((r) => column(r, 'online').some((count) => count > 0))) {
+      put(overlay(all, 'Sessions online', from, 'count', SHOWN.online.y));
+    }
     put(overlay(all, 'Server CPU', '100 % is one core.', 'percent',
       (r) => SHOWN.cpu.y(r, 'server')));
     put(overlay(all, 'Server memory', 'PSS.', 'bytes', (r) => column(r, 'server_pss'),

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{errors_in_a_word, escape, facts, page as frame};
-use crate::compare::{Comparison, Row, letter, word};
+use crate::compare::{Comparison, NOISE_IN_WORDS, Row, letter, word};
 use crate::document::Document;
 use crate::format::{date, grouped};
 use crate::metrics::{self, Verdict};
@@ -23,7 +23,7 @@ pub fn page(comparison: &Comparison) -> String {
     body.push_str(&differences(comparison));
     body.push_str(&table(comparison));
     body.push_str(
-        "<section><h2>Course</h2><div class=\"charts\" data-compare>\
+        "<section><h2>Plots</h2><div class=\"charts\" data-compare>\
          <noscript>The plots need JavaScript; the figures do not.</noscript></div></section>\n",
     );
     for (name, document) in names.iter().zip(&comparison.documents) {
@@ -108,8 +108,8 @@ fn table(comparison: &Comparison) -> String {
     format!(
         "<section><h2>Figures</h2><div class=\"card scroll\"><table><thead><tr>{head}</tr></thead>\
          <tbody>\n{rows}</tbody></table></div><p class=\"lead\">Medians. A is the base. Better and \
-         worse are said where it is known which way a figure improves; ~ is a difference within \
-         the spread of the runs, or below 2 %.</p></section>\n"
+         worse are said where it is known which way a figure improves; ~ is \
+         {NOISE_IN_WORDS}.</p></section>\n"
     )
 }
 

@@ -141,12 +141,13 @@ fn article(document: &Document, index: usize) -> String {
     let mut text = format!("<article id=\"report-{index}\">\n");
     text.push_str(&header(document));
     text.push_str(&tiles(document));
-    if document.timeline.columns.is_empty() {
-        text.push_str("<p class=\"lead\">This report has no course over time.</p>\n");
+    let points = document.timeline.columns.get("at").map_or(0, Vec::len);
+    if points < POINTS_MIN {
+        text.push_str("<p class=\"lead\">There is nothing to plot: the run was too short.</p>\n");
     } else {
         let _ = write!(
             text,
-            "<section><h2>Course</h2><div class=\"charts\" data-report=\"{index}\">\
+            "<section><h2>Plots</h2><div class=\"charts\" data-report=\"{index}\">\
              <noscript>The plots need JavaScript; the figures below do not.</noscript></div>\
              </section>\n"
         );
@@ -159,8 +160,14 @@ fn article(document: &Document, index: usize) -> String {
     text
 }
 
+/// Fewer make no line.
+const POINTS_MIN: usize = 3;
+
 fn header(document: &Document) -> String {
     let mut parts = facts::load(document);
+    if document.runs.len() > 1 {
+        parts.push(format!("medians of {} runs", document.runs.len()));
+    }
     parts.push(document.machine.kernel.clone());
     parts.push(date(document.unix_time));
     if document.seconds > 0.0 {
@@ -198,6 +205,9 @@ fn badges(document: &Document) -> String {
         1 => badge("bad", "✕ 1 error"),
         count => badge("bad", &format!("✕ {} errors", grouped(count as f64))),
     }
+    if document.median.is_empty() {
+        badge("bad", "nothing was measured");
+    }
     if document.interrupted {
         badge("bad", "interrupted");
     }
@@ -217,7 +227,7 @@ fn tiles(document: &Document) -> String {
         let range = if values.len() > 1 {
             let (low, high) = metrics::bounds(&values);
             let (low, high) = (with_unit(low, base), with_unit(high, base));
-            format!("{low} – {high} in {} runs", values.len())
+            format!("{low} – {high}")
         } else {
             String::new()
         };
@@ -231,11 +241,21 @@ fn tiles(document: &Document) -> String {
             escape(&range),
         );
     }
-    format!("<section class=\"tiles\">\n{tiles}</section>\n")
+    // Rows that are full, as far as the number allows.
+    let columns = match tiles.matches("class=\"tile\"").count() {
+        0 => return String::new(),
+        few @ 1..=5 => few,
+        6 => 3,
+        _ => 4,
+    };
+    format!("<section class=\"tiles\" style=\"--columns: {columns}\">\n{tiles}</section>\n")
 }
 
 /// All figures, of all runs.
 fn table(document: &Document) -> String {
+    if document.median.is_empty() {
+        return String::new();
+    }
     let many = document.runs.len() > 1;
     let mut head = String::from("<th scope=\"col\">Figure</th>");
     if many {
@@ -371,6 +391,6 @@ mod tests {
             "median": {}, "runs": [],
         }))
         .unwrap();
-        assert!(reports(&[&least]).contains("no course over time"));
+        assert!(reports(&[&least]).contains("nothing to plot"));
     }
 }

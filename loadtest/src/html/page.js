@@ -7,6 +7,8 @@
   const SVG = 'http://www.w3.org/2000/svg';
   const HEIGHT = 250;
   const MARGIN = { top: 24, right: 14, bottom: 28, left: 58 };
+  // What the figures are taken from; all else stands in the shade.
+  const MEASURED = /^(measuring|holding|logging in and out)$/;
   const charts = [];
 
   function element(namespace, tag, attributes, children) {
@@ -69,12 +71,12 @@
 
   // Scales.
 
-  function linear(low, high, most) {
+  function linear(low, high, most, least) {
     const span = high - low || 1;
     const raw = span / most;
     const power = 10 ** Math.floor(Math.log10(raw));
     const step = [1, 2, 5, 10].find((factor) => factor * power >= raw) * power;
-    return steps(low, high, step);
+    return steps(low, high, Math.max(step, least));
   }
 
   function steps(low, high, step) {
@@ -94,7 +96,11 @@
 
   function logarithmic(low, high) {
     const places = [];
-    const factors = high / low > 300 ? [1] : high / low > 20 ? [1, 3] : [1, 2, 5];
+    const decades = Math.log10(high / low);
+    let factors = [1];
+    if (decades < 0.8) factors = [1, 1.5, 2, 3, 4, 5, 7];
+    else if (decades < 1.5) factors = [1, 2, 5];
+    else if (decades < 3.3) factors = [1, 3];
     for (let power = Math.floor(Math.log10(low)); power <= Math.log10(high); power += 1) {
       for (const factor of factors) {
         const place = factor * 10 ** power;
@@ -116,7 +122,7 @@
       const scale = (value) => (Math.log10(Math.max(value, low)) - from) / (to - from);
       return { scale, places: logarithmic(low, high) };
     }
-    const { step, places } = linear(0, most * 1.04 || 1, 5);
+    const { step, places } = linear(0, most * 1.04 || 1, 5, spec.unit === 'count' ? 1 : 0);
     const high = Math.max(most * 1.04, places[places.length - 1]) || step;
     return { scale: (value) => value / high, places };
   }
@@ -130,9 +136,13 @@
     if (spec.axis === 'nines') {
       const places = [0, Math.log10(2)];
       for (let place = 1; place <= high + 1e-9; place += 1) places.push(place);
-      const label = width / places.length < 44
-        ? (place) => (place < 1 && place > 0 ? '' : nines(place))
-        : nines;
+      // The half stands close to nothing, and the steps close to each other where it is narrow.
+      const room = width / Math.max(high, 1);
+      const apart = Math.ceil(52 / room);
+      const label = (place) => {
+        const half = place > 0 && place < 1;
+        return half ? (room > 150 ? nines(place) : '') : place % apart ? '' : nines(place);
+      };
       return { low, high, scale, back, places, label };
     }
     return { low, high, scale, back, label: clock,
@@ -155,9 +165,10 @@
   const fixed = (number) => number.toFixed(1);
   const path = (points) => `M${points.map((point) => point.map(fixed).join(' ')).join('L')}`;
 
-  function draw(chart) {
+  const roomOf = (chart) => Math.max(240, Math.floor(chart.plot.clientWidth));
+
+  function draw(chart, width) {
     const { spec, plot } = chart;
-    const width = Math.max(240, Math.floor(plot.clientWidth));
     chart.width = width;
     const inner = {
       width: width - MARGIN.left - MARGIN.right,
@@ -181,16 +192,20 @@
   }
 
   function drawPhases(root, spec, at, inner) {
-    (spec.phases || []).forEach((phase, index) => {
+    for (const phase of spec.phases || []) {
       const [from, to] = [at.x(phase.from), at.x(phase.to)];
       const box = { x: fixed(from), y: MARGIN.top, width: fixed(Math.max(0, to - from)),
-        height: inner.height, class: index % 2 ? 'phase odd' : 'phase' };
+        height: inner.height, class: MEASURED.test(phase.name) ? 'phase' : 'phase aside' };
       root.append(svg('rect', box));
       if (to - from > phase.name.length * 6 + 6) {
         root.append(svg('text', { x: fixed((from + to) / 2), y: MARGIN.top - 8,
           class: 'phase-name', 'text-anchor': 'middle' }, phase.name));
       }
-    });
+      if (from > MARGIN.left + 1) {
+        root.append(svg('line', { x1: fixed(from), x2: fixed(from), y1: MARGIN.top - 6,
+          y2: MARGIN.top + inner.height, class: 'grid' }));
+      }
+    }
   }
 
   function drawAxes(root, spec, x, y, at, inner) {
@@ -312,7 +327,7 @@
     place.append(figure);
     const chart = { spec, plot, group };
     charts.push(chart);
-    draw(chart);
+    draw(chart, roomOf(chart));
     follow(chart);
   }
 
@@ -326,10 +341,15 @@
     showComparison(place, reports);
   }
 
-  const observer = new ResizeObserver(() => {
+  const fit = () => {
     for (const chart of charts) {
-      if (Math.max(240, Math.floor(chart.plot.clientWidth)) !== chart.width) draw(chart);
+      if (roomOf(chart) !== chart.width) draw(chart, roomOf(chart));
     }
-  });
-  observer.observe(document.body);
+  };
+  new ResizeObserver(fit).observe(document.body);
+
+  // Two plots beside each other on paper, with letters that can be read there.
+  const PRINTED = 380;
+  addEventListener('beforeprint', () => charts.forEach((chart) => draw(chart, PRINTED)));
+  addEventListener('afterprint', fit);
 })();
