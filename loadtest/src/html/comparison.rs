@@ -45,10 +45,10 @@ fn runs(comparison: &Comparison) -> String {
         .enumerate()
     {
         let swatch = format!("style=\"background: var(--line-{})\"", at % 6 + 1);
-        let _ = write!(
+        let _ = writeln!(
             rows,
             "<tr><th scope=\"row\"><span class=\"swatch\" {swatch}></span><b>{}</b> {}</th>\
-             <td>{}</td><td class=\"soft\">{}</td><td>{}</td></tr>\n",
+             <td>{}</td><td class=\"soft\">{}</td><td>{}</td></tr>",
             letter(at),
             escape(name),
             escape(&about(document)),

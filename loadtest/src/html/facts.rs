@@ -47,9 +47,9 @@ pub fn errors(document: &Document) -> String {
     }
     let mut list = String::new();
     for error in &document.errors {
-        let _ = write!(
+        let _ = writeln!(
             list,
-            "<div class=\"error\"><span class=\"count\">{} ×</span> {}<code>{}</code></div>\n",
+            "<div class=\"error\"><span class=\"count\">{} ×</span> {}<code>{}</code></div>",
             grouped(error.count as f64),
             escape(&error.kind),
             escape(&error.example),

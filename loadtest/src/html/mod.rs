@@ -109,10 +109,10 @@ fn contents(documents: &[&Document]) -> String {
                 ))
             })
             .collect();
-        let _ = write!(
+        let _ = writeln!(
             rows,
             "<tr><th scope=\"row\"><a href=\"#report-{index}\">{}</a></th><td>{}</td><td>{}</td>\
-             <td>{}</td></tr>\n",
+             <td>{}</td></tr>",
             escape(document.name()),
             escape(&document.scenario),
             figures.join(" · "),
@@ -145,11 +145,11 @@ fn article(document: &Document, index: usize) -> String {
     if points < POINTS_MIN {
         text.push_str("<p class=\"lead\">There is nothing to plot: the run was too short.</p>\n");
     } else {
-        let _ = write!(
+        let _ = writeln!(
             text,
             "<section><h2>Plots</h2><div class=\"charts\" data-report=\"{index}\">\
              <noscript>The plots need JavaScript; the figures below do not.</noscript></div>\
-             </section>\n"
+             </section>"
         );
     }
     text.push_str(&facts::errors(document));
@@ -231,10 +231,10 @@ fn tiles(document: &Document) -> String {
         } else {
             String::new()
         };
-        let _ = write!(
+        let _ = writeln!(
             tiles,
             "<div class=\"tile\"><span class=\"name\">{}</span><span class=\"value\">{} \
-             <span class=\"unit\">{}</span></span><span class=\"range\">{}</span></div>\n",
+             <span class=\"unit\">{}</span></span><span class=\"range\">{}</span></div>",
             escape(name),
             escape(&number),
             escape(unit),
@@ -281,9 +281,9 @@ fn table(document: &Document) -> String {
             }
         }
         rows.push_str(&cell(median.as_f64(), "strong"));
-        let _ = write!(
+        let _ = writeln!(
             rows,
-            "<td class=\"soft\">{}</td></tr>\n",
+            "<td class=\"soft\">{}</td></tr>",
             escape(document.unit(name))
         );
     }

@@ -138,7 +138,7 @@
       for (let place = 1; place <= high + 1e-9; place += 1) places.push(place);
       // The half stands close to nothing, and the steps close to each other where it is narrow.
       const room = width / Math.max(high, 1);
-      const apart = Math.ceil(52 / room);
+      const apart = Math.ceil(62 / room);
       const label = (place) => {
         const half = place > 0 && place < 1;
         return half ? (room > 150 ? nines(place) : '') : place % apart ? '' : nines(place);
