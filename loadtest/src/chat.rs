@@ -8,7 +8,7 @@ use memchr::{memchr, memmem};
 
 use crate::client::example;
 use crate::plan::{Address, Board, Chat, Phase, Plan, Row};
-use crate::recorder::Recorder;
+use crate::recorder::{Counts, Recorder};
 use crate::scan;
 
 /// A body begins with a tag (8 hexadecimal digits for the run, 8 for the pair and direction) and
@@ -170,7 +170,12 @@ impl Talks {
         let sender = &self.talks[place ^ 1];
         if matches!(phase, Phase::Warm | Phase::Measure) {
             let sent = sender.stamps[number as usize & (sender.stamps.len() - 1)];
-            self.latency.record(now.saturating_sub(sent));
+            let counts = if phase == Phase::Measure {
+                Counts::Yes
+            } else {
+                Counts::No
+            };
+            self.latency.record(now.saturating_sub(sent), counts);
         }
         match (phase, self.chat.answer) {
             (Phase::Drain | Phase::Close | Phase::Abort, _) => Turn::Nobody,

@@ -1,7 +1,7 @@
 //! Latencies of an interval beside those of the whole run, without a lock on the way of a message.
 //!
-//! A thread records into a histogram of its own. When the main thread asks, once an interval, the
-//! thread adds it to the shared one and, where it counts, to its total.
+//! A thread records into histograms of its own. When the main thread asks, once an interval, the
+//! thread adds them to the shared one and, what counts, to its total.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,46 +15,54 @@ pub fn latency_histogram() -> Histogram<u64> {
 
 /// Latencies that one thread records.
 pub struct Recorder {
-    interval: Histogram<u64>,
+    /// What counts, and what does not, since the last interval was handed over.
+    counted: Histogram<u64>,
+    others: Histogram<u64>,
     total: Histogram<u64>,
 }
 
-/// Whether an interval belongs to the figures of a run.
+/// Whether a latency belongs to the figures of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Counts {
     Yes,
-    /// It shows over time only: what was recorded while warming up.
+    /// It shows over time only: it was recorded while warming up.
     No,
 }
 
 impl Recorder {
     pub fn new() -> Self {
         Self {
-            interval: latency_histogram(),
+            counted: latency_histogram(),
+            others: latency_histogram(),
             total: latency_histogram(),
         }
     }
 
-    pub fn record(&mut self, nanoseconds: u64) {
-        self.interval.saturating_record(nanoseconds);
+    pub fn record(&mut self, nanoseconds: u64, counts: Counts) {
+        let interval = match counts {
+            Counts::Yes => &mut self.counted,
+            Counts::No => &mut self.others,
+        };
+        interval.saturating_record(nanoseconds);
     }
 
     /// Gives the interval away and begins a new one.
-    pub fn hand_over(&mut self, shared: &Mutex<Histogram<u64>>, counts: Counts) {
-        if self.interval.is_empty() {
-            return;
+    pub fn hand_over(&mut self, shared: &Mutex<Histogram<u64>>) {
+        // All have the same bounds, so that adding cannot fail.
+        let _ = self.total.add(&self.counted);
+        for interval in [&mut self.counted, &mut self.others] {
+            if !interval.is_empty() {
+                let mut shared = shared.lock().expect("no thread panics with the lock");
+                let _ = shared.add(&*interval);
+                drop(shared);
+                interval.reset();
+            }
         }
-        if counts == Counts::Yes {
-            let _ = self.total.add(&self.interval);
-        }
-        let mut shared = shared.lock().expect("no thread panics with the lock");
-        let _ = shared.add(&self.interval);
-        drop(shared);
-        self.interval.reset();
     }
 
-    /// What counted. Whatever has not been handed over is left out.
-    pub fn into_total(self) -> Histogram<u64> {
+    /// What counted.
+    pub fn into_total(mut self) -> Histogram<u64> {
+        let _ = self.total.add(&self.counted);
         self.total
     }
 }
@@ -226,12 +234,14 @@ mod tests {
     fn only_what_counts_reaches_the_total() {
         let shared = Mutex::new(latency_histogram());
         let mut recorder = Recorder::new();
-        recorder.record(5_000);
-        recorder.hand_over(&shared, Counts::No);
-        recorder.record(7_000_000);
-        recorder.record(8_000_000);
-        recorder.hand_over(&shared, Counts::Yes);
+        recorder.record(5_000, Counts::No);
+        recorder.record(7_000_000, Counts::Yes);
+        recorder.hand_over(&shared);
+        recorder.record(8_000_000, Counts::Yes);
+        assert_eq!(shared.lock().unwrap().len(), 2);
+        recorder.hand_over(&shared);
         assert_eq!(shared.lock().unwrap().len(), 3);
-        assert_eq!(recorder.into_total().len(), 2);
+        recorder.record(9_000_000, Counts::Yes);
+        assert_eq!(recorder.into_total().len(), 3);
     }
 }

@@ -137,11 +137,10 @@ impl<'a> Worker<'a> {
     pub fn run(mut self) -> io::Result<Outcome> {
         let mut events = Events::with_capacity(EVENTS);
         loop {
-            let phase = self.board.phase();
-            if phase != self.phase || self.board.intervals.asked() != self.interval {
+            self.phase = self.board.phase();
+            if self.board.intervals.asked() != self.interval {
                 self.hand_over();
             }
-            self.phase = phase;
             match self.phase {
                 Phase::Abort => break,
                 Phase::Close => self.sweep(),
@@ -202,19 +201,13 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// Gives the latencies since the last time to the main thread; those of messages count while
-    /// measuring only.
+    /// Gives the latencies since the last time to the main thread.
     fn hand_over(&mut self) {
         let intervals = &self.board.intervals;
         self.interval = intervals.asked();
-        self.logins.hand_over(&intervals.logins, Counts::Yes);
+        self.logins.hand_over(&intervals.logins);
         if let Some(talks) = &mut self.talks {
-            let counts = if self.phase == Phase::Measure {
-                Counts::Yes
-            } else {
-                Counts::No
-            };
-            talks.latency.hand_over(&intervals.messages, counts);
+            talks.latency.hand_over(&intervals.messages);
         }
     }
 
@@ -570,7 +563,7 @@ impl<'a> Worker<'a> {
     fn on_ready(&mut self, key: usize, out: &mut Vec<u8>) {
         let session = &mut self.sessions[key];
         let took = session.begun.elapsed().as_nanos() as u64;
-        self.logins.record(took);
+        self.logins.record(took, Counts::Yes);
         self.row.ready.fetch_add(1, Ordering::Relaxed);
         if self.share.task == Task::Pass {
             if session.client.stage != Stage::End {

@@ -164,7 +164,7 @@
   // Runs are laid over each other where that begins what is measured.
   function beginning(report) {
     const phases = report.timeline.phases;
-    const main = phases.find((phase) => /measuring|holding/.test(phase.name)) || phases[0];
+    const main = phases.find((phase) => MEASURED.test(phase.name)) || phases[0];
     return main ? main.from : 0;
   }
 
