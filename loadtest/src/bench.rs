@@ -37,7 +37,7 @@ pub struct Bench {
     pub sampler: Sampler,
     progress: Progress,
     /// The latencies of the sessions that ended last; a run keeps them.
-    latencies: Option<(Histogram<u64>, Histogram<u64>)>,
+    latencies: Vec<(&'static str, Histogram<u64>)>,
     pub report: Report,
     /// The longest time of the last wait in which no message came.
     pub silence: Duration,
@@ -137,7 +137,7 @@ impl Bench {
             live: Live::new(),
             sampler: Sampler::new(),
             progress: Progress::Sessions(sessions),
-            latencies: None,
+            latencies: Vec::new(),
             report: shown,
             silence: Duration::ZERO,
             something: false,
@@ -207,7 +207,10 @@ impl Bench {
             ));
         }
         let sum = sum.into_inner().expect("no thread panics with it");
-        self.latencies = Some((sum.messages.clone(), sum.logins.clone()));
+        self.latencies = vec![
+            ("message", sum.messages.clone()),
+            ("login", sum.logins.clone()),
+        ];
         sum
     }
 
@@ -355,8 +358,8 @@ impl Bench {
             }
             let figures = once(self);
             self.report.runs.push(figures);
-            if let Some((messages, logins)) = self.latencies.take() {
-                self.report.course.add(&messages, &logins);
+            for (name, latencies) in std::mem::take(&mut self.latencies) {
+                self.report.course.add(name, &latencies);
             }
         }
     }
