@@ -37,7 +37,7 @@ pub struct Bench {
     pub sampler: Sampler,
     progress: Progress,
     /// The latencies of the sessions that ended last; a run keeps them.
-    latencies: Option<(Histogram<u64>, Histogram<u64>)>,
+    latencies: Vec<(&'static str, Histogram<u64>)>,
     pub report: Report,
     /// The longest time of the last wait in which no message came.
     pub silence: Duration,
@@ -125,7 +125,7 @@ impl Bench {
             live: Live::new(),
             sampler: Sampler::new(),
             progress: Progress::Sessions(sessions),
-            latencies: None,
+            latencies: Vec::new(),
             report: shown,
             silence: Duration::ZERO,
             something: false,
@@ -189,12 +189,12 @@ impl Bench {
             ));
         }
         let sum = sum.into_inner().expect("no thread panics with it");
-        // A run delivers messages or presence; in a mixture, messages are what is looked at.
-        let delivered = match sum.messages.is_empty() {
-            true => &sum.presence,
-            false => &sum.messages,
-        };
-        self.latencies = Some((delivered.clone(), sum.logins.clone()));
+        self.latencies = vec![
+            ("message", sum.messages.clone()),
+            ("presence", sum.presence.clone()),
+            ("return", sum.returns.clone()),
+            ("login", sum.logins.clone()),
+        ];
         sum
     }
 
@@ -348,8 +348,8 @@ impl Bench {
 
     /// Keeps the latencies of the run that ended, for the report.
     pub fn keep_latencies(&mut self) {
-        if let Some((messages, logins)) = self.latencies.take() {
-            self.report.course.add(&messages, &logins);
+        for (name, latencies) in std::mem::take(&mut self.latencies) {
+            self.report.course.add(name, &latencies);
         }
     }
 }

@@ -19,7 +19,13 @@ const DIRECTIONS: &[(&str, Better)] = &[
     ("scheduled rate", Better::Neither),
     ("per second", Better::More),
     ("sessions held", Better::More),
+    ("sessions back", Better::More),
     ("sessions resumed", Better::More),
+    ("growth", Better::Less),
+    ("late by", Better::Less),
+    ("made again", Better::Less),
+    ("cores while idle", Better::Less),
+    ("at the end", Better::Less),
     ("error", Better::Less),
     ("fail", Better::Less),
     ("lost", Better::Less),
@@ -48,12 +54,24 @@ pub fn better(name: &str) -> Better {
 const HEADLINES: &[&str] = &[
     "messages per second",
     "sessions held",
-    "deliveries per second",
+    "presence deliveries per second",
+    "messages stored per second",
+    "messages fetched per second",
+    "sessions back",
+    "time until all are back",
+    "visits per second",
     "server CPU per message",
-    "server CPU per delivery",
+    "server CPU per presence delivery",
+    "server CPU per stored message",
+    "server CPU per fetched message",
+    "server CPU per return",
+    "server CPU per visit",
+    "server memory growth per minute",
     "latency p50",
     "latency p99",
     "latency p99.9",
+    "presence latency p50",
+    "presence latency p99",
     "server PSS per session",
     "server anonymous per session",
     "logins per second",
@@ -183,10 +201,22 @@ mod tests {
             "kernel slab per session, both ends",
             "server context switches per 1000 messages",
             "generator CPU per message",
+            "server CPU per return",
+            "server memory growth per minute",
+            "generator late by, p99",
+            "presence latency p99",
+            "time until all are back",
+            "server cores while idle",
         ] {
             assert_eq!(better(name), Better::Less, "{name}");
         }
-        for name in ["messages per second", "logins per second", "sessions held"] {
+        for name in [
+            "messages per second",
+            "logins per second",
+            "presence deliveries per second",
+            "sessions held",
+            "sessions resumed",
+        ] {
             assert_eq!(better(name), Better::More, "{name}");
         }
         for name in [

@@ -1,7 +1,7 @@
 //! Latencies of an interval beside those of the whole run, without a lock on the way of a message.
 //!
-//! A thread records into a histogram of its own. When the main thread asks, once an interval, the
-//! thread adds it to the shared one.
+//! A thread records into histograms of its own. When the main thread asks, once an interval, the
+//! thread adds them to the shared one and, what counts, to its total.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,7 +15,9 @@ pub fn latency_histogram() -> Histogram<u64> {
 
 /// Latencies that one thread records.
 pub struct Recorder {
-    interval: Histogram<u64>,
+    /// What counts, and what does not, since the last interval was handed over.
+    counted: Histogram<u64>,
+    others: Histogram<u64>,
     total: Histogram<u64>,
 }
 
@@ -23,7 +25,7 @@ pub struct Recorder {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Counts {
     Yes,
-    /// It shows over time only: what was recorded while warming up.
+    /// It shows over time only: it was recorded while warming up.
     No,
 }
 
@@ -36,31 +38,37 @@ impl Counts {
 impl Recorder {
     pub fn new() -> Self {
         Self {
-            interval: latency_histogram(),
+            counted: latency_histogram(),
+            others: latency_histogram(),
             total: latency_histogram(),
         }
     }
 
     pub fn record(&mut self, nanoseconds: u64, counts: Counts) {
-        self.interval.saturating_record(nanoseconds);
-        if counts == Counts::Yes {
-            self.total.saturating_record(nanoseconds);
-        }
+        let interval = match counts {
+            Counts::Yes => &mut self.counted,
+            Counts::No => &mut self.others,
+        };
+        interval.saturating_record(nanoseconds);
     }
 
     /// Gives the interval away and begins a new one.
     pub fn hand_over(&mut self, shared: &Mutex<Histogram<u64>>) {
-        if self.interval.is_empty() {
-            return;
+        // All have the same bounds, so that adding cannot fail.
+        let _ = self.total.add(&self.counted);
+        for interval in [&mut self.counted, &mut self.others] {
+            if !interval.is_empty() {
+                let mut shared = shared.lock().expect("no thread panics with the lock");
+                let _ = shared.add(&*interval);
+                drop(shared);
+                interval.reset();
+            }
         }
-        let mut shared = shared.lock().expect("no thread panics with the lock");
-        let _ = shared.add(&self.interval);
-        drop(shared);
-        self.interval.reset();
     }
 
     /// What counted.
-    pub fn into_total(self) -> Histogram<u64> {
+    pub fn into_total(mut self) -> Histogram<u64> {
+        let _ = self.total.add(&self.counted);
         self.total
     }
 }
@@ -236,8 +244,10 @@ mod tests {
         recorder.record(7_000_000, Counts::Yes);
         recorder.hand_over(&shared);
         recorder.record(8_000_000, Counts::Yes);
+        assert_eq!(shared.lock().unwrap().len(), 2);
         recorder.hand_over(&shared);
         assert_eq!(shared.lock().unwrap().len(), 3);
-        assert_eq!(recorder.into_total().len(), 2);
+        recorder.record(9_000_000, Counts::Yes);
+        assert_eq!(recorder.into_total().len(), 3);
     }
 }

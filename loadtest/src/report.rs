@@ -10,7 +10,6 @@ use serde_json::{Map, Value, json};
 use crate::document::{Distribution, Document, ErrorKind, Series, Server};
 use crate::format::number;
 use crate::machine;
-use crate::recorder::latency_histogram;
 
 /// One measured figure.
 pub struct Metric {
@@ -187,24 +186,25 @@ pub struct Course {
     /// Of each run.
     pub seeds: Vec<u32>,
     pub timeline: Series,
-    /// Latencies that count, of all runs: of messages, of logins.
-    pub messages: Option<Histogram<u64>>,
-    pub logins: Option<Histogram<u64>>,
+    /// Latencies that count, of all runs, by what they are of.
+    pub latencies: Vec<(&'static str, Histogram<u64>)>,
 }
 
 impl Course {
     /// Adds the latencies of a run.
-    pub fn add(&mut self, messages: &Histogram<u64>, logins: &Histogram<u64>) {
-        for (all, run) in [(&mut self.messages, messages), (&mut self.logins, logins)] {
-            let _ = all.get_or_insert_with(latency_histogram).add(run);
+    pub fn add(&mut self, name: &'static str, run: &Histogram<u64>) {
+        if run.is_empty() {
+            return;
+        }
+        match self.latencies.iter_mut().find(|(known, _)| *known == name) {
+            // All have the same bounds, so that adding cannot fail.
+            Some((_, all)) => drop(all.add(run)),
+            None => self.latencies.push((name, run.clone())),
         }
     }
 
     fn distributions(&self) -> Vec<Distribution> {
-        let all = [("message", &self.messages), ("login", &self.logins)];
-        let known = all
-            .into_iter()
-            .filter_map(|(name, all)| Some((name, all.as_ref().filter(|all| !all.is_empty())?)));
+        let known = self.latencies.iter();
         known.map(|(name, all)| distribution(name, all)).collect()
     }
 }

@@ -41,6 +41,11 @@
       title: 'Messages per second', unit: 'count', about: 'Messages that arrived.',
       y: (report) => rate(report, 'messages'),
     },
+    deliveries: {
+      title: 'Presence deliveries per second', unit: 'count',
+      about: 'Changes that contacts got.',
+      y: (report) => rate(report, 'deliveries'),
+    },
     logins: {
       title: 'Logins per second', unit: 'count', about: 'From the first octet to the roster.',
       y: (report) => rate(report, 'logins'),
@@ -52,6 +57,11 @@
     messageCpu: {
       title: 'CPU per message', unit: 'time', about: 'Time on a core, divided by messages.',
       y: perMessage,
+    },
+    deliveryCpu: {
+      title: 'CPU per presence delivery', unit: 'time',
+      about: 'Time on a core, divided by deliveries.',
+      y: (report, end) => ratio(report, `${end}_cpu`, 'deliveries', 1e9, EVENTS_LEAST),
     },
     loginCpu: {
       title: 'CPU per login', unit: 'time', about: 'Time on a core, divided by logins.',
@@ -71,13 +81,27 @@
     },
   };
 
+  const busy = (report, name) => column(report, name).filter((count) => count > 0).length;
+  const some = (report, name) => busy(report, name) > 0;
+
+  // A few messages around a cut are no course.
+  const talks = (report, name) => busy(report, name) >= 3;
+
   // Whether logins are worth plots of their own: beside messages they are a short beginning.
   function loginsMatter(report) {
-    const some = (name) => column(report, name).filter((count) => count > 0).length;
-    return some('logins') >= 2 && (some('messages') === 0 || some('logins') >= 8);
+    const logins = busy(report, 'logins');
+    return logins >= 2 && (logins >= 8 || !talks(report, 'messages'));
   }
 
-  const hasMessages = (report) => column(report, 'messages').some((count) => count > 0);
+  // What a report has plots of: the name of its columns, the title, and what belongs to it.
+  const KINDS = [
+    { kind: 'message', title: 'Latency', about: 'From write, or when it was due, to read.',
+      counted: 'messages', cpu: 'messageCpu', shown: (report) => talks(report, 'messages') },
+    { kind: 'presence', title: 'Presence latency', about: 'From when it was due to its contacts.',
+      counted: 'deliveries', cpu: 'deliveryCpu', shown: (report) => talks(report, 'deliveries') },
+    { kind: 'login', title: 'Login time', about: 'From the connection to the roster.',
+      counted: 'logins', cpu: 'loginCpu', shown: loginsMatter },
+  ];
 
   function timed(report, shown, lines) {
     const x = column(report, 'at');
@@ -121,17 +145,17 @@
     ]);
     const single = (shown, name, color) =>
       timed(report, shown, [{ name, color, y: shown.y(report) }]);
-    const kinds = [];
-    if (hasMessages(report)) kinds.push(['message', 'Latency', 'From write to read.', 'messages']);
-    if (loginsMatter(report)) {
-      kinds.push(['login', 'Login time', 'From the connection to the roster.', 'logins']);
-    }
-    for (const [kind, title, about, counted] of kinds) {
+    for (const { kind, title, about, counted, cpu } of KINDS.filter((k) => k.shown(report))) {
       put(latency(report, kind, `${title} over time`, about));
       const of = spread(report, kind);
       if (of) put(distribution(of, `${title} by percentile`, [{ name: counted, color: 1, of }]));
       put(single(SHOWN[counted], counted, 3));
-      put(both(kind === 'message' ? SHOWN.messageCpu : SHOWN.loginCpu));
+      put(both(SHOWN[cpu]));
+    }
+    const back = spread(report, 'return');
+    if (back) {
+      const lines = [{ name: 'sessions', color: 1, of: back }];
+      put(distribution(back, 'Time until a session is back, by percentile', lines));
     }
     const online = single(SHOWN.online, 'sessions', 1);
     if (online.series[0].y.some((count) => count > 0)) put(online);
@@ -141,7 +165,7 @@
       y: SHOWN.cpu.y(report, 'others') });
     put(cpu);
     put(single(SHOWN.switches, 'server', 5));
-    if (column(report, 'errors').some((count) => count > 0)) {
+    if (some(report, 'errors')) {
       put(single(SHOWN.errors, 'errors', 4));
     }
   }
@@ -164,7 +188,7 @@
   // Runs are laid over each other where that begins what is measured.
   function beginning(report) {
     const phases = report.timeline.phases;
-    const main = phases.find((phase) => /measuring|holding/.test(phase.name)) || phases[0];
+    const main = phases.find((phase) => MEASURED.test(phase.name)) || phases[0];
     return main ? main.from : 0;
   }
 
@@ -183,18 +207,16 @@
     return { title, about, unit, axis: 'time', series, phases: [], log: unit === 'time' };
   }
 
+  const overlaid = (all, kind) => all.map((report, index) => ({
+    name: report.name, color: COLORS[index % COLORS.length],
+    dash: DASHES[index % DASHES.length], of: spread(report, kind),
+  }));
+
   function showComparison(place, all) {
     const put = (spec) => add(place, spec, 'compare');
-    const kinds = [];
-    if (all.some(hasMessages)) kinds.push(['message', 'Latency', 'messages', 'messageCpu']);
-    if (all.some(loginsMatter)) kinds.push(['login', 'Login time', 'logins', 'loginCpu']);
     const from = 'Time 0 is where measuring begins.';
-    for (const [kind, title, counted, cpu] of kinds) {
-      const lines = all.map((report, index) => ({
-        name: report.name, color: COLORS[index % COLORS.length],
-        dash: DASHES[index % DASHES.length], of: spread(report, kind),
-      }));
-      put(distribution({ count: null }, `${title} by percentile`, lines));
+    for (const { kind, title, counted, cpu } of KINDS.filter((k) => all.some(k.shown))) {
+      put(distribution({ count: null }, `${title} by percentile`, overlaid(all, kind)));
       for (const [key, name] of TAILS.slice(0, 2)) {
         put(overlay(all, `${title}, ${name}`, from, 'time', (r) => column(r, `${kind}_${key}`)));
       }
@@ -202,7 +224,9 @@
       put(overlay(all, `Server ${SHOWN[cpu].title}`, from, 'time',
         (r) => SHOWN[cpu].y(r, 'server')));
     }
-    if (all.some((r) => column(r, 'online').some((count) => count > 0))) {
+    const back = overlaid(all, 'return');
+    put(distribution({ count: null }, 'Time until a session is back, by percentile', back));
+    if (all.some((r) => some(r, 'online'))) {
       put(overlay(all, 'Sessions online', from, 'count', SHOWN.online.y));
     }
     put(overlay(all, 'Server CPU', '100 % is one core.', 'percent',

@@ -11,13 +11,14 @@ use crate::metrics::{self, Verdict};
 pub fn page(comparison: &Comparison) -> String {
     let names = &comparison.names;
     let title = names.join(" and ");
+    let between = if names.len() == 2 { "against" } else { "·" };
     let mut body = format!(
         "<header><p class=\"eyebrow\">encke-loadtest · comparison</p><h1>{}</h1></header>\n",
         names
             .iter()
             .map(|name| escape(name))
             .collect::<Vec<_>>()
-            .join(" <span class=\"soft\">against</span> "),
+            .join(&format!(" <span class=\"soft\">{between}</span> ")),
     );
     body.push_str(&runs(comparison));
     body.push_str(&differences(comparison));
@@ -57,7 +58,8 @@ fn runs(comparison: &Comparison) -> String {
         );
     }
     format!(
-        "<section><h2>Runs</h2><div class=\"card scroll\"><table><tbody>{rows}</tbody></table></div></section>\n"
+        "<section><h2>Runs</h2><div class=\"card scroll\"><table><tbody>{rows}</tbody>\
+         </table></div></section>\n"
     )
 }
 

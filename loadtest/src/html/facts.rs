@@ -19,6 +19,10 @@ pub fn load(document: &Document) -> Vec<String> {
         count("sessions", "sessions"),
         count("logins", "logins"),
         count("pairs", "pairs"),
+        count("open_rate", "messages/s in an open loop"),
+        count("contacts", "contacts each"),
+        count("changes_per_second", "presence changes/s"),
+        count("churning", "come and go"),
     ]
     .into_iter()
     .flatten()
@@ -56,7 +60,8 @@ pub fn errors(document: &Document) -> String {
         );
     }
     format!(
-        "<section><h2>Errors, with an example of each</h2><div class=\"card\">{list}</div></section>\n"
+        "<section><h2>Errors, with an example of each</h2><div class=\"card\">{list}</div>\
+         </section>\n"
     )
 }
 

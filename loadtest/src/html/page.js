@@ -8,7 +8,8 @@
   const HEIGHT = 250;
   const MARGIN = { top: 24, right: 14, bottom: 28, left: 58 };
   // What the figures are taken from; all else stands in the shade.
-  const MEASURED = /^(measuring|holding|logging in and out)$/;
+  const MEASURED = new RegExp('^(measuring|holding|returning|logging in and out|' +
+    'coming and going|storing messages|fetching messages)$');
   const charts = [];
 
   function element(namespace, tag, attributes, children) {
@@ -53,10 +54,11 @@
     return value.toLocaleString('en-US', { maximumFractionDigits: digits });
   }
 
-  function clock(seconds) {
+  // Seconds, or minutes and hours where the whole axis is longer than a minute.
+  function clock(seconds, longest) {
     const sign = seconds < 0 ? '−' : '';
     const all = Math.abs(seconds);
-    if (all < 60) return `${sign}${Number(all.toFixed(1))}\u202fs`;
+    if (longest <= 60) return `${sign}${Number(all.toFixed(1))}\u202fs`;
     const whole = Math.round(all);
     const two = (n) => String(n).padStart(2, '0');
     const [h, m, s] = [Math.floor(whole / 3600), Math.floor(whole / 60) % 60, whole % 60];
@@ -110,6 +112,9 @@
     return places;
   }
 
+  // Half a session is none.
+  const leastStep = (spec, most) => (spec.unit === 'count' && most >= 1 ? 1 : 0);
+
   function vertical(spec) {
     const values = spec.series.flatMap((line) => line.y).filter((value) => value !== null);
     const most = values.reduce((a, b) => Math.max(a, b), 0);
@@ -122,7 +127,7 @@
       const scale = (value) => (Math.log10(Math.max(value, low)) - from) / (to - from);
       return { scale, places: logarithmic(low, high) };
     }
-    const { step, places } = linear(0, most * 1.04 || 1, 5, spec.unit === 'count' ? 1 : 0);
+    const { step, places } = linear(0, most * 1.04 || 1, 5, leastStep(spec, most));
     const high = Math.max(most * 1.04, places[places.length - 1]) || step;
     return { scale: (value) => value / high, places };
   }
@@ -145,7 +150,7 @@
       };
       return { low, high, scale, back, places, label };
     }
-    return { low, high, scale, back, label: clock,
+    return { low, high, scale, back, label: (place) => clock(place, high),
       places: seconds(low, high, Math.max(3, Math.floor(width / 90))) };
   }
 
@@ -161,6 +166,9 @@
     if (piece.length) found.push(piece);
     return found;
   }
+
+  // So many points of a line stand so close to each other that it must be thin.
+  const DENSE = 250;
 
   const fixed = (number) => number.toFixed(1);
   const path = (points) => `M${points.map((point) => point.map(fixed).join(' ')).join('L')}`;
@@ -250,7 +258,8 @@
         root.append(svg('path', { d: area, class: 'area',
           style: `fill: var(--line-${line.color})` }));
       }
-      root.append(svg('path', { d: path(piece), class: 'line', 'stroke-dasharray': line.dash || '',
+      const look = piece.length > DENSE ? 'line dense' : 'line';
+      root.append(svg('path', { d: path(piece), class: look, 'stroke-dasharray': line.dash || '',
         style: `stroke: var(--line-${line.color})` }));
     }
   }
@@ -276,7 +285,7 @@
     const reach = (x.high - x.low) * 0.04;
     const across = fixed(at.x(place));
     const bottom = MARGIN.top + inner.height;
-    const label = spec.axis === 'nines' ? nines(place) : clock(place);
+    const label = spec.axis === 'nines' ? nines(place) : clock(place, x.high);
     const marks = [
       svg('line', { x1: across, x2: across, y1: MARGIN.top, y2: bottom }),
       svg('rect', { x: across - 28, y: bottom + 5, width: 56, height: 18, rx: 4 }),
