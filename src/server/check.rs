@@ -12,6 +12,7 @@ use super::certificate::{self, Facts, Origin};
 use super::cli::Form;
 use super::config::{Config, Fault, Loaded, Mode};
 use super::exit::Exit;
+use super::kernel;
 use super::plan::{Machine, Plan};
 use super::status::{Listeners, Status};
 
@@ -30,6 +31,8 @@ struct Finding {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Grade {
     Good,
+    /// It works, and could cost less.
+    Note,
     Warning,
     Error,
 }
@@ -70,7 +73,7 @@ impl Findings {
     /// 0 for nothing, 1 for warnings, 2 for errors.
     pub fn exit(&self) -> Exit {
         match self.0.iter().map(|finding| finding.grade).max() {
-            None | Some(Grade::Good) => Exit::Done,
+            None | Some(Grade::Good | Grade::Note) => Exit::Done,
             Some(Grade::Warning) => Exit::Failed,
             Some(Grade::Error) => Exit::Usage,
         }
@@ -119,15 +122,19 @@ impl Findings {
         out
     }
 
-    fn good(&mut self, subject: &'static str, text: impl Into<String>) {
+    pub fn good(&mut self, subject: &'static str, text: impl Into<String>) {
         self.add(Grade::Good, subject, text);
     }
 
-    fn warning(&mut self, subject: &'static str, text: impl Into<String>) {
+    pub fn note(&mut self, subject: &'static str, text: impl Into<String>) {
+        self.add(Grade::Note, subject, text);
+    }
+
+    pub fn warning(&mut self, subject: &'static str, text: impl Into<String>) {
         self.add(Grade::Warning, subject, text);
     }
 
-    fn error(&mut self, subject: &'static str, text: impl Into<String>) {
+    pub fn error(&mut self, subject: &'static str, text: impl Into<String>) {
         self.add(Grade::Error, subject, text);
     }
 
@@ -145,6 +152,7 @@ impl Grade {
     const fn word(self) -> &'static str {
         match self {
             Self::Good => "ok",
+            Self::Note => "note",
             Self::Warning => "warning",
             Self::Error => "error",
         }
@@ -228,59 +236,13 @@ fn check_machine(config: &Config, findings: &mut Findings) {
         format!("{links_max} links on {shards} shards with {tables} of {of}"),
     );
     let links = links_max as u64;
-    check_kernel(links, findings);
+    kernel::check(links, findings);
     let memory = meminfo("MemTotal:");
     if memory.is_some_and(|memory| links.saturating_mul(LINK_OCTETS) > memory) {
         let needed = links.saturating_mul(LINK_OCTETS) / 1_000_000;
         let there = memory.unwrap_or(0) / 1_000_000;
         let text = format!("{links} links need about {needed} MB; this machine has {there} MB");
         findings.warning("memory", text);
-    }
-}
-
-fn check_kernel(links: u64, findings: &mut Findings) {
-    const SUBJECT: &str = "kernel";
-    let before = findings.0.len();
-    let mut at_least = |name: &str, needed: u64, why: &str| {
-        let Some(found) = sysctl(name) else { return };
-        if found < needed {
-            let text = format!("{name} = {found}: {why}; sysctl -w {name}={needed}");
-            findings.warning(SUBJECT, text);
-        }
-    };
-    let backlog = (links / 100).clamp(128, 4_096);
-    at_least(
-        "net.core.somaxconn",
-        backlog,
-        "many clients that come at once are refused",
-    );
-    at_least(
-        "net.ipv4.tcp_max_syn_backlog",
-        backlog.min(1_024),
-        "the same",
-    );
-    let tracked = links.saturating_mul(2);
-    at_least(
-        "net.netfilter.nf_conntrack_max",
-        tracked,
-        "the firewall drops connections beyond",
-    );
-    at_least(
-        "fs.file-max",
-        links + 10_000,
-        "the whole system has too few files",
-    );
-    // Its third number, in pages; idle links hold next to nothing, busy ones a few.
-    let pages = sysctl_numbers("net.ipv4.tcp_mem").and_then(|numbers| numbers.get(2).copied());
-    if let Some(pages) = pages.filter(|pages| *pages < links / 4) {
-        let text = format!(
-            "net.ipv4.tcp_mem ends at {pages} pages: {links} links may need {}",
-            links / 4
-        );
-        findings.warning(SUBJECT, text);
-    }
-    if findings.0.len() == before {
-        findings.good(SUBJECT, format!("its limits suffice for {links} links"));
     }
 }
 
@@ -377,19 +339,6 @@ fn mode_of(path: &Path) -> Option<u32> {
     std::fs::metadata(path)
         .ok()
         .map(|found| found.permissions().mode())
-}
-
-fn sysctl(name: &str) -> Option<u64> {
-    sysctl_numbers(name)?.first().copied()
-}
-
-/// The numbers of a kernel setting; `None` where the kernel has no such setting.
-fn sysctl_numbers(name: &str) -> Option<Vec<u64>> {
-    let path = format!("/proc/sys/{}", name.replace('.', "/"));
-    let text = std::fs::read_to_string(path).ok()?;
-    text.split_whitespace()
-        .map(|number| number.parse().ok())
-        .collect()
 }
 
 /// A line of `/proc/meminfo`, in octets.

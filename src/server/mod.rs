@@ -14,6 +14,7 @@ pub mod desk;
 mod door;
 pub mod exit;
 pub mod import;
+mod kernel;
 mod live;
 pub mod log;
 mod manager;

@@ -1,0 +1,1 @@
+"""What `check`, `apply`, `revert` and `measure` share. Python 3.8 or later, standard library."""
