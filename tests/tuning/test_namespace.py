@@ -52,19 +52,26 @@ def inside():
         yield words
 
 
+def path_of(name):
+    return "/proc/sys/" + name.replace(".", "/")
+
+
+def there(name):
+    return os.path.exists(path_of(name))
+
+
 def read(name, inside=()):
-    path = "/proc/sys/" + name.replace(".", "/")
-    done = subprocess.run([*inside, "cat", path], capture_output=True, text=True, check=True)
-    return done.stdout
+    command = [*inside, "cat", path_of(name)]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
 def write(name, value, inside):
-    path = "/proc/sys/" + name.replace(".", "/")
-    subprocess.run([*inside, "sh", "-c", f"echo '{value}' >{path}"], check=True)
+    command = f"echo '{value}' >{path_of(name)}"
+    subprocess.run([*inside, "sh", "-c", command], check=True)
 
 
 def test_apply_and_revert_on_a_real_kernel(inside, tmp_path):
-    missing = [name for name in SET_HERE if not os.path.exists("/proc/sys/" + name.replace(".", "/"))]
+    missing = [name for name in SET_HERE if not there(name)]
     if missing:
         pytest.skip(f"this kernel has no {', '.join(missing)}")
     write("net.core.somaxconn", 128, inside)
@@ -98,7 +105,7 @@ def test_apply_and_revert_on_a_real_kernel(inside, tmp_path):
 
 
 def test_a_larger_hash_comes_with_the_next_namespace(inside, tmp_path):
-    if not os.path.exists("/proc/sys/net/ipv4/tcp_child_ehash_entries"):
+    if not there("net.ipv4.tcp_child_ehash_entries"):
         pytest.skip("this kernel has no tcp_child_ehash_entries")
     write("net.ipv4.tcp_child_ehash_entries", 0, inside)
     size = ("--for", "100k", "--with-clients", "--only", "hash-size")

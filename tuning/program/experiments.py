@@ -127,7 +127,8 @@ def _exhaust(wanted):
         count += more
     for child in held:
         child.end()
-    return {"wanted": wanted, "connections": count, "then": errno.errorcode[error] if error else "-"}
+    then = errno.errorcode[error] if error else "-"
+    return {"wanted": wanted, "connections": count, "then": then}
 
 
 @stepwise

@@ -4,6 +4,8 @@ import os
 
 from .table import path_of
 
+#: What systemd gives a unit that says nothing; encke raises the soft limit to the hard one.
+OPEN_FILES_DEFAULT = "524288"
 UNITS = ("usr/lib/systemd/system", "lib/systemd/system", "etc/systemd/system")
 
 
@@ -71,13 +73,14 @@ def unwritable(root, look):
 
 
 def unit_value(root, key, unit="encke.service"):
-    """The last word of a unit and its drop-ins on a key; None with a reason."""
+    """The last word of a unit and its drop-ins on LimitNOFILE, the hard one of a pair of limits;
+    None with a reason."""
     files = [root / folder / unit for folder in UNITS]
     files = [file for file in files if file.exists()][-1:]
     if not files:
         return None, f"no unit {unit} is installed"
     drop_ins = [file for folder in UNITS for file in (root / folder).glob(f"{unit}.d/*.conf")]
-    found = "1024"
+    found = OPEN_FILES_DEFAULT
     for file in files + sorted(drop_ins, key=lambda file: file.name):
         for line in file.read_text().splitlines():
             name, mark, value = line.partition("=")
