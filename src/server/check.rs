@@ -236,7 +236,7 @@ fn check_machine(config: &Config, findings: &mut Findings) {
         format!("{links_max} links on {shards} shards with {tables} of {of}"),
     );
     let links = links_max as u64;
-    kernel::check(links, findings);
+    kernel::check(plan, machine, findings);
     let memory = meminfo("MemTotal:");
     if memory.is_some_and(|memory| links.saturating_mul(LINK_OCTETS) > memory) {
         let needed = links.saturating_mul(LINK_OCTETS) / 1_000_000;

@@ -5,27 +5,37 @@ use std::path::Path;
 use encke_tuning::{Concern, Grade, Look, Need, Server, Setting, State, concerns, look};
 
 use super::check::Findings;
+use super::plan::{Machine, Plan};
 
 const SUBJECT: &str = "kernel";
 
-/// Compares this machine with what `links` connections need.
-pub fn check(links: u64, findings: &mut Findings) {
+/// Compares this machine with what the planned links need.
+pub fn check(plan: Plan, machine: Machine, findings: &mut Findings) {
     match concerns() {
-        Ok(concerns) => compare(Path::new("/"), &concerns, links, findings),
+        Ok(concerns) => compare(Path::new("/"), &concerns, (plan, machine), findings),
         Err(fault) => findings.error(SUBJECT, fault.to_string()),
     }
 }
 
 /// A bound that loses connections is a warning; what only costs more is a note. `root` stands
 /// for `/`.
-fn compare(root: &Path, concerns: &[Concern], links: u64, findings: &mut Findings) {
+fn compare(
+    root: &Path,
+    concerns: &[Concern],
+    (plan, machine): (Plan, Machine),
+    findings: &mut Findings,
+) {
+    let links = plan.links_max as u64;
+    // A small table of descriptors costs nothing while a table for each core suffices.
+    let crowded = plan.private_descriptors && usize::from(plan.shards) > machine.cores;
     let server = Server {
         sessions: links,
         clients_here: false,
     };
     let (mut limits, mut absent) = (0, 0);
     for concern in concerns {
-        for setting in &concern.settings {
+        let settings = concern.settings.iter();
+        for setting in settings.filter(|setting| crowded || setting.need != Need::Unit) {
             let found = look(root, setting, server);
             match (found.state, setting.grade) {
                 (State::Low, Grade::Limit) => {
@@ -74,11 +84,28 @@ mod tests {
     use super::*;
     use crate::server::cli::Form;
 
-    fn said(links: u64, somaxconn: &str, huge_pages: &str) -> String {
+    fn said(links_max: usize, somaxconn: &str, huge_pages: &str) -> String {
+        said_with(2, links_max, somaxconn, huge_pages)
+    }
+
+    fn said_with(shards: u16, links_max: usize, somaxconn: &str, huge_pages: &str) -> String {
+        let plan = Plan {
+            shards,
+            links_max,
+            private_descriptors: true,
+        };
+        let machine = Machine {
+            cores: 2,
+            descriptors_max: 20_000,
+        };
         let root = tempfile::tempdir().expect("a directory");
         for (path, text) in [
             ("proc/sys/net/core/somaxconn", somaxconn),
             ("sys/kernel/mm/transparent_hugepage/enabled", huge_pages),
+            (
+                "proc/self/limits",
+                "Max open files    1024    20000    files\n",
+            ),
         ] {
             let path = root.path().join(path);
             std::fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
@@ -86,7 +113,7 @@ mod tests {
         }
         let mut findings = Findings::default();
         let concerns = concerns().expect("a table");
-        compare(root.path(), &concerns, links, &mut findings);
+        compare(root.path(), &concerns, (plan, machine), &mut findings);
         findings.render(Form::People)
     }
 
@@ -100,6 +127,14 @@ mod tests {
         assert!(said.contains("tuning/table/backlog.conf"), "{said}");
         assert!(said.contains("tuning/apply --for 100000"), "{said}");
         assert!(said.contains("0 errors, 1 warning"), "{said}");
+    }
+
+    #[test]
+    fn small_tables_of_descriptors_matter_once_there_are_more_shards_than_cores() {
+        let enough = ("4096\n", "never\n");
+        let said = |shards| said_with(shards, 100_000, enough.0, enough.1);
+        assert!(!said(2).contains("unit.LimitNOFILE"));
+        assert!(said(6).contains("unit.LimitNOFILE = 20000, should be 131072"));
     }
 
     #[test]
