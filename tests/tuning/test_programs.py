@@ -138,6 +138,11 @@ def test_a_size_is_a_number(small):
     assert done.returncode == 2 and "'many' is no number of sessions" in done.stderr
 
 
+def test_a_root_is_a_directory(tmp_path):
+    done = run("check", "--root", tmp_path / "nowhere")
+    assert done.returncode == 2 and "is no directory" in done.stderr
+
+
 def test_a_broken_state_is_refused_before_anything_is_written(small):
     (small / "var/lib/encke-tuning").mkdir()
     (small / "var/lib/encke-tuning/state.json").write_text("{")

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import pathlib
 import re
 import shutil
 import sys
@@ -46,6 +47,13 @@ def sessions(text):
     if not match:
         raise argparse.ArgumentTypeError(f"'{text}' is no number of sessions, such as 100k or 1M")
     return int(match[1]) * {None: 1, "k": 1_000, "M": 1_000_000}[match[2]]
+
+
+def folder(text):
+    path = pathlib.Path(text)
+    if not path.is_dir():
+        raise argparse.ArgumentTypeError(f"'{text}' is no directory")
+    return path
 
 
 def add_size(parser):
