@@ -173,7 +173,7 @@ def _steal():
     return {"clients": len(clients) // 2, "5222 taken": taken, "server can listen": listens}
 
 
-def hash_size(connections=150_000, buckets=(16_384, 262_144, 2_097_152), rounds=15):
+def hash_size(connections=150_000, buckets=(32_768, 262_144, 2_097_152), rounds=15):
     """net.ipv4.tcp_child_ehash_entries: octets to and fro over random connections."""
     groups = {}
     try:
