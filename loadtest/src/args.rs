@@ -152,6 +152,9 @@ pub struct CompareArgs {
     /// Reports (JSON), two or more.
     #[arg(required = true, num_args = 2..)]
     pub reports: Vec<PathBuf>,
+    /// The label of the base; by default the first report is the base.
+    #[arg(long)]
+    pub base: Option<String>,
     /// Write a page with plots of all of them.
     #[arg(long)]
     pub html: Option<PathBuf>,

@@ -309,9 +309,9 @@ impl Bench {
             self.note("NOTHING WAS MEASURED".to_owned());
         }
         self.report.course.timeline = self.sampler.timeline.series();
-        self.report.print();
+        // The files first: whatever becomes of the terminal, the report is written.
         let document = self.report.document();
-        for (path, result) in [
+        let written = [
             report
                 .json
                 .as_ref()
@@ -320,10 +320,9 @@ impl Bench {
                 .html
                 .as_ref()
                 .map(|path| (path, html::write(&[&document], path))),
-        ]
-        .into_iter()
-        .flatten()
-        {
+        ];
+        self.report.print();
+        for (path, result) in written.into_iter().flatten() {
             match result {
                 Ok(()) => println!("report: {}", path.display()),
                 Err(error) => eprintln!("{}: {error}", path.display()),

@@ -1,6 +1,8 @@
 //! Runs side by side: a table, and which is better.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::io::{self, Write as _};
 use std::path::PathBuf;
 
 use serde_json::Value;
@@ -12,11 +14,15 @@ use crate::format::grouped;
 use crate::html;
 use crate::metrics::{self, Difference, Verdict};
 
-/// Reports beside the first of them.
+/// Reports of the same load, beside the first of them.
 pub struct Comparison<'a> {
+    /// The load in a few words.
+    pub title: String,
     /// What each is called; no two are the same.
     pub names: Vec<String>,
     pub documents: Vec<&'a Document>,
+    /// Of each report: the same label has the same one in all comparisons of a page.
+    pub colors: Vec<usize>,
     pub rows: Vec<Row>,
     /// What differs between the runs beside their figures.
     pub differences: Vec<(String, Vec<String>)>,
@@ -40,13 +46,20 @@ pub fn run(args: &CompareArgs) -> Result<Ending, String> {
     if documents.len() < 2 {
         return Err("compare needs two reports".to_owned());
     }
-    let comparison = Comparison::new(&documents, &args.reports);
-    comparison.print();
-    if let Some(path) = &args.html {
-        html::write_comparison(&comparison, path)
-            .map_err(|error| format!("{}: {error}", path.display()))?;
-        println!("report: {}", path.display());
+    let (mut documents, mut paths) = (documents, args.reports.clone());
+    if let Some(base) = &args.base {
+        base_first(&mut documents, &mut paths, base)?;
     }
+    let comparisons = comparisons(&documents, &paths);
+    let mut text: String = comparisons.iter().map(Comparison::text).collect();
+    let _ = writeln!(text, "A is the base. ~ is {NOISE_IN_WORDS}.");
+    if let Some(path) = &args.html {
+        html::write_comparisons(&comparisons, path)
+            .map_err(|error| format!("{}: {error}", path.display()))?;
+        let _ = writeln!(text, "report: {}", path.display());
+    }
+    // Whoever reads only the beginning has closed the pipe by now, which is no fault.
+    let _ = io::stdout().write_all(text.as_bytes());
     Ok(Ending {
         errors: false,
         nothing: false,
@@ -57,55 +70,126 @@ pub fn read_all(paths: &[PathBuf]) -> Result<Vec<Document>, String> {
     paths.iter().map(|path| Document::read(path)).collect()
 }
 
+/// Compares what can be compared: reports of one scenario; and where a label comes with several
+/// loads, those of one load, as when several servers were measured with several loads each.
+pub fn comparisons<'a>(documents: &'a [Document], paths: &[PathBuf]) -> Vec<Comparison<'a>> {
+    let by_load = documents.iter().enumerate().any(|(at, document)| {
+        let mut before = documents[..at].iter();
+        before.any(|other| {
+            other.label.is_some() && other.label == document.label && load(other) != load(document)
+        })
+    });
+    let mut groups: Vec<(String, Vec<usize>)> = Vec::new();
+    let mut labels: Vec<&str> = Vec::new();
+    for (at, document) in documents.iter().enumerate() {
+        let key = if by_load {
+            load(document)
+        } else {
+            document.scenario.clone()
+        };
+        match groups.iter_mut().find(|(known, _)| *known == key) {
+            Some((_, members)) => members.push(at),
+            None => groups.push((key, vec![at])),
+        }
+        if !labels.contains(&document.name()) {
+            labels.push(document.name());
+        }
+    }
+    let color = |place: usize, document: &Document| {
+        let label = labels.iter().position(|label| *label == document.name());
+        // Where labels say nothing, the place does.
+        label
+            .filter(|_| labels.len() > 1 && by_load)
+            .unwrap_or(place)
+    };
+    let group = |members: Vec<usize>| {
+        let paths: Vec<_> = members.iter().map(|&at| &paths[at]).collect();
+        let members: Vec<_> = members.iter().map(|&at| &documents[at]).collect();
+        let places = members.iter().enumerate();
+        let colors = places
+            .map(|(place, document)| color(place, document))
+            .collect();
+        Comparison::new(members, &paths, colors)
+    };
+    groups
+        .into_iter()
+        .map(|(_, members)| group(members))
+        .collect()
+}
+
+/// Scenario and options; where the server listened is no property of the load.
+fn load(document: &Document) -> String {
+    let options = document.options.iter();
+    let options = options.filter(|(name, _)| *name != "server");
+    let options: Vec<_> = options
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect();
+    format!("{} {}", document.scenario, options.join(" "))
+}
+
 impl<'a> Comparison<'a> {
-    pub fn new(documents: &'a [Document], paths: &[PathBuf]) -> Self {
-        let documents: Vec<_> = documents.iter().collect();
+    fn new(documents: Vec<&'a Document>, paths: &[&PathBuf], colors: Vec<usize>) -> Self {
+        let mut title = vec![documents[0].scenario.clone()];
+        title.extend(html::load(documents[0]));
         Self {
+            title: title.join(" · "),
             names: names(&documents, paths),
+            colors,
             rows: rows(&documents),
             differences: differences(&documents),
             documents,
         }
     }
 
-    fn print(&self) {
-        println!();
+    fn text(&self) -> String {
+        let mut text = format!("\n{}\n", self.title);
         for (at, (name, document)) in self.names.iter().zip(&self.documents).enumerate() {
             let machine = document.machine.line();
             let errors = match document.error_count() {
                 0 => "no errors".to_owned(),
                 count => format!("{} ERRORS", grouped(count as f64)),
             };
-            let letter = letter(at);
-            println!(
-                "{letter}: {name} · {} · {machine} · {errors}",
-                document.scenario
-            );
+            let _ = writeln!(text, "{}: {name} · {machine} · {errors}", letter(at));
         }
         for (what, values) in &self.differences {
-            println!("differs: {what}: {}", values.join(" | "));
+            let _ = writeln!(text, "differs: {what}: {}", values.join(" | "));
         }
-        println!();
-        self.print_table();
-        println!();
-        println!("A is the base. ~ is {NOISE_IN_WORDS}.");
+        text.push('\n');
+        self.append_table(&mut text);
+        text.push('\n');
+        text
     }
 
-    fn print_table(&self) {
-        let width = self
+    fn append_table(&self, text: &mut String) {
+        let widths = self
             .rows
             .iter()
             .map(|row| row.figure.chars().count() + row.unit.chars().count());
-        let width = width.max().unwrap_or(0) + 3;
-        let mut head = format!("{:width$} {:>12}", "", "A");
+        let width = widths.max().unwrap_or(0) + 3;
+        let _ = write!(text, "{:width$} {:>12}", "", "A");
         for at in 1..self.documents.len() {
-            head.push_str(&format!(" {:>12} {:>18}", letter(at), "against A"));
+            let _ = write!(text, " {:>12} {:>18}", letter(at), "against A");
         }
-        println!("{head}");
+        text.push('\n');
         for row in &self.rows {
-            println!("{}", line(row, width));
+            let _ = writeln!(text, "{}", line(row, width));
         }
     }
+}
+
+/// Puts the reports with this label before all others.
+fn base_first(
+    documents: &mut Vec<Document>,
+    paths: &mut Vec<PathBuf>,
+    base: &str,
+) -> Result<(), String> {
+    let pairs = documents.drain(..).zip(paths.drain(..));
+    let (first, others): (Vec<_>, Vec<_>) = pairs.partition(|(d, _)| d.name() == base);
+    if first.is_empty() {
+        return Err(format!("no report has the label {base}"));
+    }
+    (*documents, *paths) = first.into_iter().chain(others).unzip();
+    Ok(())
 }
 
 fn line(row: &Row, width: usize) -> String {
@@ -145,7 +229,7 @@ pub fn letter(at: usize) -> char {
 }
 
 /// The labels; where two have the same one, or none, the name of the file says which is which.
-fn names(documents: &[&Document], paths: &[PathBuf]) -> Vec<String> {
+fn names(documents: &[&Document], paths: &[&PathBuf]) -> Vec<String> {
     let mut count: BTreeMap<&str, usize> = BTreeMap::new();
     for document in documents {
         *count.entry(document.name()).or_default() += 1;
@@ -276,7 +360,7 @@ mod tests {
     fn the_first_report_is_the_base() {
         let documents = [document("old", 1000.0, 2), document("new", 1500.0, 2)];
         let paths = ["a.json".into(), "b.json".into()];
-        let comparison = Comparison::new(&documents, &paths);
+        let comparison = &comparisons(&documents, &paths)[0];
         let row = &comparison.rows[0];
         assert_eq!(row.values, [Some(1000.0), Some(1500.0)]);
         assert_eq!(row.differences[0].share, Some(0.5));
@@ -291,11 +375,42 @@ mod tests {
     #[test]
     fn another_option_is_told_and_equal_labels_get_their_files_names() {
         let documents = [document("same", 1.0, 1), document("same", 1.0, 2)];
-        let paths = ["x/a.json".into(), "x/b.json".into()];
-        let comparison = Comparison::new(&documents, &paths);
+        let paths: [PathBuf; 2] = ["x/a.json".into(), "x/b.json".into()];
+        let comparison = Comparison::new(
+            documents.iter().collect(),
+            &[&paths[0], &paths[1]],
+            vec![0, 1],
+        );
         assert_eq!(comparison.names, ["same (a)", "same (b)"]);
         let expected = [("threads".to_owned(), vec!["1".to_owned(), "2".to_owned()])];
         assert_eq!(comparison.differences, expected);
+    }
+
+    #[test]
+    fn servers_that_were_measured_with_several_loads_are_compared_load_by_load() {
+        let documents = [("x", 1), ("y", 1), ("x", 8), ("y", 8), ("z", 8)];
+        let documents = documents.map(|(label, threads)| document(label, 1.0, threads));
+        let paths: Vec<PathBuf> = (0..5).map(|n| format!("{n}.json").into()).collect();
+        let all = comparisons(&documents, &paths);
+        let names: Vec<_> = all.iter().map(|c| c.names.clone()).collect();
+        assert_eq!(names, [vec!["x", "y"], vec!["x", "y", "z"]]);
+        assert_eq!(all[1].colors, [0, 1, 2]);
+        assert!(all.iter().all(|c| c.differences.is_empty()));
+        // Two labels with two loads are what somebody wants to see side by side.
+        let all = comparisons(&documents[1..3], &paths);
+        assert_eq!(all.len(), 1);
+        assert_eq!(all[0].differences[0].0, "threads");
+    }
+
+    #[test]
+    fn the_base_can_be_chosen_by_its_label() {
+        let mut documents: Vec<_> = ["x", "y", "z"].map(|label| document(label, 1.0, 1)).into();
+        let mut paths: Vec<PathBuf> = vec!["x".into(), "y".into(), "z".into()];
+        base_first(&mut documents, &mut paths, "y").unwrap();
+        let names: Vec<_> = documents.iter().map(Document::name).collect();
+        assert_eq!(names, ["y", "x", "z"]);
+        assert_eq!(paths, ["y", "x", "z"].map(PathBuf::from));
+        assert!(base_first(&mut documents, &mut paths, "none").is_err());
     }
 
     #[test]
@@ -303,7 +418,7 @@ mod tests {
         let mut other = document("b", 1.0, 2);
         other.median.insert("new figure".to_owned(), 7.0.into());
         let documents = [document("a", 1.0, 2), other];
-        let comparison = Comparison::new(&documents, &["a".into(), "b".into()]);
+        let comparison = &comparisons(&documents, &["a".into(), "b".into()])[0];
         let row = comparison.rows.last().unwrap();
         assert_eq!(row.values, [None, Some(7.0)]);
         assert_eq!(row.differences[0].verdict, Verdict::None);

@@ -96,6 +96,24 @@ pub fn headline<'a>(names: &[&'a str]) -> Vec<&'a str> {
     chosen
 }
 
+/// What a unit of the work of a run costs: the figure to compare servers by.
+const COSTS: &[&str] = &[
+    "server CPU per message",
+    "server CPU per presence delivery",
+    "server CPU per stored message",
+    "server CPU per return",
+    "server CPU per visit",
+    "server PSS per session",
+    "server CPU per login",
+];
+
+/// The one figure that says most about such a run.
+pub fn cost<'a>(names: &[&'a str]) -> Option<&'a str> {
+    let find = |wanted: &&str| names.iter().find(|name| *name == wanted).copied();
+    let known = COSTS.iter().find_map(find);
+    known.or_else(|| headline(names).first().copied())
+}
+
 /// How a figure stands beside that of another run.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Difference {
@@ -277,5 +295,11 @@ mod tests {
         let names = ["latency p99", "odd", "messages per second"];
         assert_eq!(headline(&names), ["messages per second", "latency p99"]);
         assert_eq!(headline(&["odd"]), ["odd"]);
+        assert_eq!(
+            cost(&["server CPU per login", "server PSS per session"]),
+            Some("server PSS per session")
+        );
+        assert_eq!(cost(&["odd"]), Some("odd"));
+        assert_eq!(cost(&[]), None);
     }
 }

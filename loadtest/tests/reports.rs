@@ -118,7 +118,7 @@ fn two_runs_stand_side_by_side() {
     assert!(
         std::fs::read_to_string(&page)
             .unwrap()
-            .contains("data-compare")
+            .contains("data-compare=\"0-2\"")
     );
 }
 

@@ -194,26 +194,25 @@
 
   const COLORS = [1, 2, 3, 4, 5, 6];
   const DASHES = ['', '6 3', '2 2', '8 3 2 3', '1 3', ''];
+  const lookOf = ({ name, color }) =>
+    ({ name, color: COLORS[color % COLORS.length], dash: DASHES[color % DASHES.length] });
 
   function overlay(all, title, about, unit, read, more) {
-    const series = all.map((report, index) => {
+    const series = all.map((report) => {
       const zero = beginning(report);
       return {
-        name: report.name, color: COLORS[index % COLORS.length],
-        dash: DASHES[index % DASHES.length], area: false,
+        ...lookOf(report), area: false,
         x: column(report, 'at').map((at) => at - zero), y: read(report), ...more,
       };
     });
     return { title, about, unit, axis: 'time', series, phases: [], log: unit === 'time' };
   }
 
-  const overlaid = (all, kind) => all.map((report, index) => ({
-    name: report.name, color: COLORS[index % COLORS.length],
-    dash: DASHES[index % DASHES.length], of: spread(report, kind),
-  }));
+  const overlaid = (all, kind) => all.map((report) =>
+    ({ ...lookOf(report), of: spread(report, kind) }));
 
-  function showComparison(place, all) {
-    const put = (spec) => add(place, spec, 'compare');
+  function showComparison(place, all, group) {
+    const put = (spec) => add(place, spec, group);
     const from = 'Time 0 is where measuring begins.';
     for (const { kind, title, counted, cpu } of KINDS.filter((k) => all.some(k.shown))) {
       put(distribution({ count: null }, `${title} by percentile`, overlaid(all, kind)));

@@ -50,7 +50,9 @@ pub fn errors(document: &Document) -> String {
         return String::new();
     }
     let mut list = String::new();
-    for error in &document.errors {
+    let mut errors: Vec<_> = document.errors.iter().collect();
+    errors.sort_by_key(|error| std::cmp::Reverse(error.count));
+    for error in errors {
         let _ = writeln!(
             list,
             "<div class=\"error\"><span class=\"count\">{} ×</span> {}<code>{}</code></div>",

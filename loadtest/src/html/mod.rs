@@ -7,6 +7,8 @@
 mod comparison;
 mod facts;
 
+pub use facts::load;
+
 use std::fmt::Write as _;
 use std::path::Path;
 
@@ -39,8 +41,8 @@ pub fn write(documents: &[&Document], path: &Path) -> std::io::Result<()> {
     std::fs::write(path, reports(documents))
 }
 
-pub fn write_comparison(comparison: &Comparison, path: &Path) -> std::io::Result<()> {
-    std::fs::write(path, comparison::page(comparison))
+pub fn write_comparisons(comparisons: &[Comparison], path: &Path) -> std::io::Result<()> {
+    std::fs::write(path, comparison::page(comparisons))
 }
 
 fn reports(documents: &[&Document]) -> String {
@@ -56,18 +58,18 @@ fn reports(documents: &[&Document]) -> String {
         [one] => format!("{} · {}", one.name(), one.scenario),
         _ => format!("{} load tests", documents.len()),
     };
-    let names: Vec<_> = documents.iter().map(|d| d.name().to_owned()).collect();
-    page(&title, &body, documents, &names)
+    let shown: Vec<_> = documents.iter().map(|d| (d.name(), 0, *d)).collect();
+    page(&title, &body, &shown)
 }
 
-/// The frame of every page.
-fn page(title: &str, body: &str, documents: &[&Document], names: &[String]) -> String {
-    let data: Vec<_> = documents
+/// The frame of every page, with the reports that its plots show: name, colour, report.
+fn page(title: &str, body: &str, shown: &[(&str, usize, &Document)]) -> String {
+    let data: Vec<_> = shown
         .iter()
-        .zip(names)
-        .map(|(document, name)| {
+        .map(|(name, color, document)| {
             json!({
                 "name": name,
+                "color": color,
                 "timeline": document.timeline,
                 "distributions": document.distributions,
             })
@@ -355,8 +357,13 @@ mod tests {
         harmless(&reports(&[&document]));
         harmless(&reports(&[&document, &document]));
         let documents = [document.clone(), document];
-        let comparison = Comparison::new(&documents, &["a<b>".into(), HOSTILE.into()]);
-        harmless(&comparison::page(&comparison));
+        let comparisons = compare::comparisons(&documents, &["a<b>".into(), HOSTILE.into()]);
+        harmless(&comparison::page(&comparisons));
+        let mut documents = documents;
+        documents[1].scenario = "another".to_owned();
+        let comparisons = compare::comparisons(&documents, &["a<b>".into(), HOSTILE.into()]);
+        assert_eq!(comparisons.len(), 2);
+        harmless(&comparison::page(&comparisons));
     }
 
     #[test]

@@ -347,7 +347,8 @@
     if (reports[index]) showReport(place, reports[index], `report-${index}`);
   }
   for (const place of document.querySelectorAll('[data-compare]')) {
-    showComparison(place, reports);
+    const [from, to] = place.dataset.compare.split('-').map(Number);
+    showComparison(place, reports.slice(from, to), `compare-${from}`);
   }
 
   const fit = () => {
