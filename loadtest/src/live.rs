@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use crate::format::{duration, grouped, with_unit};
 use crate::plan::Board;
 use crate::process::Memory;
+use crate::recorder::Spread;
 use crate::timeline::Point;
 
 /// One look at a run.
@@ -70,8 +71,9 @@ impl Live {
         let point = frame.point;
         self.server_memory = point.server_memory.or(self.server_memory);
         self.generator_memory = point.generator_memory.or(self.generator_memory);
-        let (rate, times) = (rate(point), tail(point));
-        for (history, value) in [(&mut self.rates, rate), (&mut self.tails, times)] {
+        let work = Work::of(point);
+        let tail = work.times.quantile(0.99).unwrap_or(0) as f64;
+        for (history, value) in [(&mut self.rates, work.rate), (&mut self.tails, tail)] {
             history.push_back(value);
             if history.len() > SPARKS {
                 history.pop_front();
@@ -113,34 +115,33 @@ impl Live {
     }
 
     fn rate_line(&self, frame: &Frame) -> String {
-        let point = frame.point;
-        let total = frame.board.total(|row| &row.received);
-        let messages = point.messages > 0 || total > 0;
-        let (name, what, total) = if messages {
-            ("messages", "messages", total)
-        } else {
-            ("logins", "logins", frame.board.total(|row| &row.ready))
+        let (board, work) = (frame.board, Work::of(frame.point));
+        let ready = board.total(|row| &row.ready) + board.total(|row| &row.resumed);
+        let (name, total) = match work.what {
+            "message" => ("messages", board.total(|row| &row.received)),
+            "delivery" => ("presence", board.total(|row| &row.deliveries)),
+            _ => ("logins", ready),
         };
-        let rate = grouped(rate(point).round());
-        let sparks = sparkline(&self.rates);
-        let total = grouped(total as f64);
-        format!("  {name:<10} {rate:>9}/s  {sparks}  {total} {what} so far")
+        let rate = grouped(work.rate.round());
+        let (sparks, total) = (sparkline(&self.rates), grouped(total as f64));
+        format!("  {name:<10} {rate:>9}/s  {sparks}  {total} so far")
     }
 
     fn latency_line(&self, point: &Point) -> Option<String> {
-        let (name, spread) = if point.message_times.count() > 0 {
-            ("latency", &point.message_times)
+        let work = Work::of(point);
+        let name = if work.what == "login" {
+            "login time"
         } else {
-            ("login time", &point.login_times)
+            "latency"
         };
-        let show = |quantile| Some(with_unit(spread.quantile(quantile)? as f64, "ns"));
+        let show = |quantile| Some(with_unit(work.times.quantile(quantile)? as f64, "ns"));
         Some(format!(
             "  {name:<10} {:>11}  {}  p99 {}  p99.9 {}  max {}",
             format!("p50 {}", show(0.5)?),
             sparkline(&self.tails),
             show(0.99)?,
             show(0.999)?,
-            with_unit(spread.max() as f64, "ns"),
+            with_unit(work.times.max() as f64, "ns"),
         ))
     }
 
@@ -148,14 +149,10 @@ impl Live {
         let work = point.server?;
         let cpu = format!("{:.0} % CPU", work.cpu_seconds / point.seconds * 100.0);
         let mut line = format!("  {:<10} {cpu:>11}", "server");
-        let done = if point.messages > 0 {
-            Some((point.messages, "message"))
-        } else {
-            (point.logins > 0).then_some((point.logins, "login"))
-        };
-        if let Some((count, what)) = done {
-            let each = with_unit(work.cpu_seconds * 1e6 / count as f64, "µs");
-            let _ = write!(line, "  {each} a {what}");
+        let done = Work::of(point);
+        if done.count > 0 {
+            let each = with_unit(work.cpu_seconds * 1e6 / done.count as f64, "µs");
+            let _ = write!(line, "  {each} a {}", done.what);
         }
         if let Some(memory) = self.server_memory {
             let _ = write!(line, "  {} PSS", with_unit(memory.pss, "B"));
@@ -196,7 +193,14 @@ fn head(frame: &Frame) -> String {
             )
         }
         Progress::Sessions(sessions) => {
-            let done = frame.board.total(|row| &row.ready) + frame.board.total(|row| &row.failed);
+            let board = frame.board;
+            let cut = board.total(|row| &row.cut);
+            let (done, sessions) = if cut > 0 {
+                (board.total(|row| &row.back), cut)
+            } else {
+                let ready = board.total(|row| &row.ready);
+                (ready + board.total(|row| &row.failed), sessions as u64)
+            };
             let share = done as f64 / sessions.max(1) as f64;
             let (done, all) = (grouped(done as f64), grouped(sessions as f64));
             format!("{head}  {}  {done} of {all}", bar(share.min(1.0)))
@@ -253,12 +257,13 @@ fn plain(frame: &Frame) -> String {
     let ready = board.total(|row| &row.ready);
     let received = board.total(|row| &row.received);
     let (online, errors) = (point.online, board.error_count());
-    let (phase, rate) = (frame.phase, rate(point));
+    let (phase, work) = (frame.phase, Work::of(point));
+    let rate = work.rate;
     let mut line = format!(
         "{phase}: {ready} logged in, {online} online, {received} messages, {rate:.0}/s, {errors} \
          errors"
     );
-    if let Some(tail) = point.message_times.quantile(0.99) {
+    if let Some(tail) = work.times.quantile(0.99) {
         let _ = write!(line, ", p99 {}", with_unit(tail as f64, "ns"));
     }
     if let Some(work) = point.server {
@@ -271,23 +276,30 @@ fn plain(frame: &Frame) -> String {
     line
 }
 
-/// Messages a second; logins a second while there are no messages.
-fn rate(point: &Point) -> f64 {
-    let count = if point.messages > 0 {
-        point.messages
-    } else {
-        point.logins
-    };
-    count as f64 / point.seconds.max(f64::EPSILON)
+/// What the interval is about: messages, else presence, else logins.
+struct Work<'a> {
+    what: &'static str,
+    count: u64,
+    rate: f64,
+    times: &'a Spread,
 }
 
-fn tail(point: &Point) -> f64 {
-    let times = if point.message_times.count() > 0 {
-        &point.message_times
-    } else {
-        &point.login_times
-    };
-    times.quantile(0.99).unwrap_or(0) as f64
+impl<'a> Work<'a> {
+    fn of(point: &'a Point) -> Self {
+        let sorts = [
+            ("message", point.messages, &point.message_times),
+            ("delivery", point.deliveries, &point.presence_times),
+            ("login", point.logins, &point.login_times),
+        ];
+        let busy = sorts.iter().position(|(_, count, _)| *count > 0);
+        let (what, count, times) = sorts[busy.unwrap_or(sorts.len() - 1)];
+        Self {
+            what,
+            count,
+            rate: count as f64 / point.seconds.max(f64::EPSILON),
+            times,
+        }
+    }
 }
 
 fn bar(share: f64) -> String {

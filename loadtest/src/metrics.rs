@@ -24,7 +24,8 @@ const DIRECTIONS: &[(&str, Better)] = &[
     ("growth", Better::Less),
     ("late by", Better::Less),
     ("made again", Better::Less),
-    ("cores while idle", Better::Less),
+    ("cores while", Better::Less),
+    ("listens again after", Better::Less),
     ("at the end", Better::Less),
     ("error", Better::Less),
     ("fail", Better::Less),
@@ -54,6 +55,7 @@ pub fn better(name: &str) -> Better {
 const HEADLINES: &[&str] = &[
     "messages per second",
     "sessions held",
+    "time until all are logged in",
     "presence deliveries per second",
     "messages stored per second",
     "messages fetched per second",
@@ -225,6 +227,8 @@ mod tests {
             "presence latency p99",
             "time until all are back",
             "server cores while idle",
+            "server cores while some talk",
+            "server listens again after",
         ] {
             assert_eq!(better(name), Better::Less, "{name}");
         }

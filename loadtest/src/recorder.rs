@@ -78,6 +78,7 @@ pub struct Intervals {
     asked: AtomicU64,
     pub logins: Mutex<Histogram<u64>>,
     pub messages: Mutex<Histogram<u64>>,
+    pub presence: Mutex<Histogram<u64>>,
 }
 
 impl Default for Intervals {
@@ -86,6 +87,7 @@ impl Default for Intervals {
             asked: AtomicU64::new(0),
             logins: Mutex::new(latency_histogram()),
             messages: Mutex::new(latency_histogram()),
+            presence: Mutex::new(latency_histogram()),
         }
     }
 }
@@ -101,9 +103,9 @@ impl Intervals {
         self.asked.load(Ordering::Relaxed)
     }
 
-    /// What has been handed over since the last call: logins and messages.
-    pub fn take(&self) -> (Spread, Spread) {
-        (take(&self.logins), take(&self.messages))
+    /// What has been handed over since the last call: logins, messages, presence.
+    pub fn take(&self) -> [Spread; 3] {
+        [&self.logins, &self.messages, &self.presence].map(take)
     }
 }
 

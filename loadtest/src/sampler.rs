@@ -25,6 +25,7 @@ struct Totals {
     at: Instant,
     logins: u64,
     messages: u64,
+    deliveries: u64,
     errors: u64,
     /// The process, and what it has used.
     server: Option<(u32, Usage)>,
@@ -103,7 +104,7 @@ impl Sampler {
     }
 
     fn close(&mut self, board: &Board, server: Option<u32>, phase: usize) -> &Point {
-        let (login_times, message_times) = board.intervals.take();
+        let [login_times, message_times, presence_times] = board.intervals.take();
         let totals = Totals::read(board, server);
         let last = std::mem::replace(&mut self.last, totals);
         let now = &self.last;
@@ -119,9 +120,11 @@ impl Sampler {
             online: board.total(|row| &row.online),
             logins: now.logins.saturating_sub(last.logins),
             messages: now.messages.saturating_sub(last.messages),
+            deliveries: now.deliveries.saturating_sub(last.deliveries),
             errors: now.errors.saturating_sub(last.errors),
             login_times,
             message_times,
+            presence_times,
             server,
             generator: Work {
                 cpu_seconds: generator_cpu,
@@ -152,6 +155,7 @@ impl Totals {
             at,
             logins: 0,
             messages: 0,
+            deliveries: 0,
             errors: 0,
             server: server.and_then(|pid| Some((pid, Usage::of(pid)?))),
             generator_cpu: process::own_cpu_seconds(),
@@ -161,8 +165,9 @@ impl Totals {
 
     fn read(board: &Board, server: Option<u32>) -> Self {
         Self {
-            logins: board.total(|row| &row.ready),
+            logins: board.total(|row| &row.ready) + board.total(|row| &row.resumed),
             messages: board.total(|row| &row.received),
+            deliveries: board.total(|row| &row.deliveries),
             errors: board.error_count(),
             ..Self::begin(Instant::now(), server)
         }

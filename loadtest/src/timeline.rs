@@ -19,9 +19,12 @@ pub struct Point {
     pub online: u64,
     pub logins: u64,
     pub messages: u64,
+    /// Presence changes that contacts got.
+    pub deliveries: u64,
     pub errors: u64,
     pub login_times: Spread,
     pub message_times: Spread,
+    pub presence_times: Spread,
     pub server: Option<Work>,
     pub generator: Work,
     /// CPU seconds of other programs.
@@ -62,9 +65,11 @@ impl Point {
             online: next.online,
             logins: self.logins + next.logins,
             messages: self.messages + next.messages,
+            deliveries: self.deliveries + next.deliveries,
             errors: self.errors + next.errors,
             login_times: self.login_times.join(&next.login_times),
             message_times: self.message_times.join(&next.message_times),
+            presence_times: self.presence_times.join(&next.presence_times),
             server,
             generator: self.generator.plus(next.generator),
             others: self.others.zip(next.others).map(|(a, b)| a + b),
@@ -170,6 +175,7 @@ const COLUMNS: &[Column] = &[
     ("online", "", |p| Some(p.online as f64)),
     ("logins", "", |p| Some(p.logins as f64)),
     ("messages", "", |p| Some(p.messages as f64)),
+    ("deliveries", "", |p| Some(p.deliveries as f64)),
     ("errors", "", |p| Some(p.errors as f64)),
     ("message_p50", "ns", |p| nanoseconds(&p.message_times, 0.5)),
     ("message_p99", "ns", |p| nanoseconds(&p.message_times, 0.99)),
@@ -177,6 +183,16 @@ const COLUMNS: &[Column] = &[
         nanoseconds(&p.message_times, 0.999)
     }),
     ("message_max", "ns", |p| longest(&p.message_times)),
+    ("presence_p50", "ns", |p| {
+        nanoseconds(&p.presence_times, 0.5)
+    }),
+    ("presence_p99", "ns", |p| {
+        nanoseconds(&p.presence_times, 0.99)
+    }),
+    ("presence_p999", "ns", |p| {
+        nanoseconds(&p.presence_times, 0.999)
+    }),
+    ("presence_max", "ns", |p| longest(&p.presence_times)),
     ("login_p50", "ns", |p| nanoseconds(&p.login_times, 0.5)),
     ("login_p99", "ns", |p| nanoseconds(&p.login_times, 0.99)),
     ("login_p999", "ns", |p| nanoseconds(&p.login_times, 0.999)),

@@ -335,10 +335,11 @@ impl<'a> Worker<'a> {
         let intervals = &self.board.intervals;
         self.interval = intervals.asked();
         self.logins.hand_over(&intervals.logins);
-        let talks = self.talks.as_mut().map(|talks| &mut talks.latency);
-        let watchers = self.watchers.as_mut().map(|watch| &mut watch.latency);
-        for latency in talks.into_iter().chain(watchers) {
-            latency.hand_over(&intervals.messages);
+        if let Some(talks) = &mut self.talks {
+            talks.latency.hand_over(&intervals.messages);
+        }
+        if let Some(watchers) = &mut self.watchers {
+            watchers.latency.hand_over(&intervals.presence);
         }
     }
 
