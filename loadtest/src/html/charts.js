@@ -103,6 +103,9 @@
       counted: 'logins', cpu: 'loginCpu', shown: loginsMatter },
   ];
 
+  // Where messages and presence go on at the same time, nobody can tell whose CPU it was.
+  const isMixed = (shown) => shown.filter(({ kind }) => kind !== 'login').length > 1;
+
   function timed(report, shown, lines) {
     const x = column(report, 'at');
     return {
@@ -145,12 +148,13 @@
     ]);
     const single = (shown, name, color) =>
       timed(report, shown, [{ name, color, y: shown.y(report) }]);
-    for (const { kind, title, about, counted, cpu } of KINDS.filter((k) => k.shown(report))) {
+    const shown = KINDS.filter((one) => one.shown(report));
+    for (const { kind, title, about, counted, cpu } of shown) {
       put(latency(report, kind, `${title} over time`, about));
       const of = spread(report, kind);
       if (of) put(distribution(of, `${title} by percentile`, [{ name: counted, color: 1, of }]));
       put(single(SHOWN[counted], counted, 3));
-      put(both(SHOWN[cpu]));
+      if (kind === 'login' || !isMixed(shown)) put(both(SHOWN[cpu]));
     }
     const back = spread(report, 'return');
     if (back) {
@@ -214,14 +218,17 @@
   function showComparison(place, all, group) {
     const put = (spec) => add(place, spec, group);
     const from = 'Time 0 is where measuring begins.';
-    for (const { kind, title, counted, cpu } of KINDS.filter((k) => all.some(k.shown))) {
+    const shown = KINDS.filter((one) => all.some(one.shown));
+    for (const { kind, title, counted, cpu } of shown) {
       put(distribution({ count: null }, `${title} by percentile`, overlaid(all, kind)));
       for (const [key, name] of TAILS.slice(0, 2)) {
         put(overlay(all, `${title}, ${name}`, from, 'time', (r) => column(r, `${kind}_${key}`)));
       }
       put(overlay(all, SHOWN[counted].title, from, 'count', SHOWN[counted].y));
-      put(overlay(all, `Server ${SHOWN[cpu].title}`, from, 'time',
-        (r) => SHOWN[cpu].y(r, 'server')));
+      if (kind === 'login' || !isMixed(shown)) {
+        put(overlay(all, `Server ${SHOWN[cpu].title}`, from, 'time',
+          (r) => SHOWN[cpu].y(r, 'server')));
+      }
     }
     const back = overlaid(all, 'return');
     put(distribution({ count: null }, 'Time until a session is back, by percentile', back));

@@ -238,7 +238,7 @@ fn tiles(document: &Document) -> String {
             "<div class=\"tile\"><span class=\"name\">{}</span><span class=\"value\">{} \
              <span class=\"unit\">{}</span></span><span class=\"range\">{}</span></div>",
             escape(name),
-            escape(&number),
+            escape(&number.replace('-', "−")),
             escape(unit),
             escape(&range),
         );
