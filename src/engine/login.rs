@@ -554,31 +554,31 @@ pub fn link_due(shard: &mut Shard, key: LinkKey, now: Now, fx: &mut Effects) {
         Stream::Bound(session) => *session,
     };
     let silence = limits.silence_timeout;
+    // The question was asked after a whole silence, and this is a silence later: what came since
+    // then is more recent than what came before it by a silence.
+    let answered = link.heard.after(silence + silence / 2) > now.mono;
     let quiet_at = link.heard.after(silence);
-    if quiet_at > now.mono {
-        if let Some(session) = shard.core.sessions.get_mut(session) {
-            session.flags.clear(Flags::PROBED);
-        }
-        return shard.core.wheel.set(quiet_at, Due::Link(key));
-    }
     let Some(entry) = shard.core.sessions.get_mut(session) else {
         return;
     };
-    if entry.flags.set(Flags::PROBED) {
-        let managed = entry.management.is_some();
-        shard
-            .core
-            .wheel
-            .set(now.mono.after(silence), Due::Link(key));
-        let mut ctx = Ctx {
-            core: &mut shard.core,
-            fx,
-            now,
-        };
-        return ask_for_life(&mut ctx, session, managed);
+    if entry.flags.has(Flags::PROBED) && !answered {
+        // A session that can be resumed only loses its link.
+        return fx.link(key, LinkEffect::Abort);
     }
-    // A session that can be resumed only loses its link.
-    fx.link(key, LinkEffect::Abort);
+    if quiet_at > now.mono {
+        entry.flags.clear(Flags::PROBED);
+        return shard.core.wheel.set(quiet_at, Due::Link(key));
+    }
+    entry.flags.set(Flags::PROBED);
+    let managed = entry.management.is_some();
+    let due = now.mono.after(silence);
+    shard.core.wheel.set(due, Due::Link(key));
+    let mut ctx = Ctx {
+        core: &mut shard.core,
+        fx,
+        now,
+    };
+    ask_for_life(&mut ctx, session, managed);
 }
 
 /// XEP-0198 asks with `<r/>`, everybody else gets a ping (XEP-0199 section 4.1).

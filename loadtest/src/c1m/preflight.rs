@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::Path;
 
+use encke_tuning::State;
+
 use crate::format::number;
 use crate::sys;
 
@@ -51,7 +53,7 @@ pub enum Verdict {
 
 /// One thing that was looked at.
 pub struct Row {
-    pub what: &'static str,
+    pub what: String,
     pub have: String,
     pub need: String,
     pub verdict: Verdict,
@@ -70,14 +72,11 @@ struct Machine {
     memory: f64,
     descriptors: usize,
     files: f64,
-    ports: usize,
     threads: f64,
     processes: Option<f64>,
     /// How many connections may be tracked, if any are: a module that is loaded without a rule
     /// tracks nothing.
     conntrack: Option<f64>,
-    hash: Option<f64>,
-    backlog: f64,
     disk: Option<f64>,
 }
 
@@ -87,14 +86,11 @@ impl Machine {
             memory: available_memory(),
             descriptors: sys::raise_descriptor_limit(),
             files: value("/proc/sys/fs/file-max").unwrap_or(f64::INFINITY),
-            ports: sys::ephemeral_ports(),
             threads: value("/proc/sys/kernel/threads-max").unwrap_or(f64::INFINITY),
             processes: value("/sys/fs/cgroup/pids.max"),
             conntrack: value("/proc/sys/net/netfilter/nf_conntrack_count")
                 .filter(|tracked| *tracked > 0.0)
                 .and_then(|_| value("/proc/sys/net/netfilter/nf_conntrack_max")),
-            hash: value("/proc/sys/net/ipv4/tcp_ehash_entries").map(f64::abs),
-            backlog: value("/proc/sys/net/core/somaxconn").unwrap_or(f64::INFINITY),
             disk: free_disk(home),
         }
     }
@@ -102,7 +98,9 @@ impl Machine {
 
 /// Looks at this machine for `sessions` sessions, with the server's data under `home`.
 pub fn look(sessions: usize, each: PerSession, home: &Path) -> Preflight {
-    judge(&Machine::read(home), sessions, each)
+    let mut preflight = judge(&Machine::read(home), sessions, each);
+    preflight.rows.extend(settings(Path::new("/"), sessions));
+    preflight
 }
 
 fn judge(machine: &Machine, sessions: usize, each: PerSession) -> Preflight {
@@ -111,11 +109,8 @@ fn judge(machine: &Machine, sessions: usize, each: PerSession) -> Preflight {
         descriptors(machine, sessions),
         threads(machine, sessions),
         files(machine, sessions),
-        ports(machine, sessions),
         conntrack(machine, sessions),
         disk(machine, sessions),
-        hash(machine, sessions),
-        backlog(machine),
     ];
     Preflight {
         fits: room(machine, each),
@@ -138,13 +133,13 @@ fn two_digits(number: usize) -> usize {
     number / scale * scale
 }
 
-fn row(what: &'static str, have: String, need: String, verdict: Verdict, help: &str) -> Row {
+fn row(what: &str, have: String, need: String, verdict: Verdict, help: &str) -> Row {
     let help = match verdict {
         Verdict::Fine => String::new(),
         _ => help.to_owned(),
     };
     Row {
-        what,
+        what: what.to_owned(),
         have,
         need,
         verdict,
@@ -190,7 +185,7 @@ fn descriptors(machine: &Machine, sessions: usize) -> Row {
         } else {
             slow_if(tables > 4 * sys::cores())
         },
-        "tuning/descriptors: a larger limit needs fewer threads",
+        "tuning/table/systemd.conf: a larger limit needs fewer threads",
     )
 }
 
@@ -220,18 +215,7 @@ fn files(machine: &Machine, sessions: usize) -> Row {
         number(machine.files),
         number(need),
         stops_if(machine.files < need),
-        "tuning/descriptors: fs.file-max",
-    )
-}
-
-fn ports(machine: &Machine, sessions: usize) -> Row {
-    let sources = sessions.div_ceil((machine.ports / 3).max(1));
-    row(
-        "ephemeral ports",
-        machine.ports.to_string(),
-        format!("any: {sources} loopback source addresses"),
-        stops_if(machine.ports < 300),
-        "tuning/ports: net.ipv4.ip_local_port_range",
+        "tuning/table/descriptors.conf: fs.file-max",
     )
 }
 
@@ -242,7 +226,7 @@ fn conntrack(machine: &Machine, sessions: usize) -> Row {
         machine.conntrack.map_or("none are".to_owned(), number),
         machine.conntrack.map_or("-".to_owned(), |_| number(need)),
         stops_if(machine.conntrack.is_some_and(|most| most < need)),
-        "tuning/conntrack: do not track loopback, or net.netfilter.nf_conntrack_max",
+        "tuning/table/conntrack.conf: do not track loopback, or a larger nf_conntrack_max",
     )
 }
 
@@ -260,26 +244,56 @@ fn disk(machine: &Machine, sessions: usize) -> Row {
     )
 }
 
-fn hash(machine: &Machine, sessions: usize) -> Row {
-    // Both ends have an entry.
-    let need = 2.0 * sessions as f64;
-    row(
-        "buckets for established connections",
-        machine.hash.map_or("unknown".to_owned(), number),
-        format!("{}, for speed", number(need)),
-        slow_if(machine.hash.is_some_and(|buckets| buckets < need)),
-        "tuning/hash: net.ipv4.tcp_child_ehash_entries and a new network namespace",
-    )
-}
-
-fn backlog(machine: &Machine) -> Row {
-    row(
-        "backlog of a listener",
-        number(machine.backlog),
-        "4096, for speed".to_owned(),
-        slow_if(machine.backlog < 4096.0),
-        "tuning/backlog: net.core.somaxconn",
-    )
+/// The kernel's settings, by the table of `tuning/`: one row for all that suffice, one for each that
+/// does not. They slow a run down; what would stop it has a row of its own.
+fn settings(root: &Path, sessions: usize) -> Vec<Row> {
+    let server = encke_tuning::Server {
+        sessions: sessions as u64,
+        clients_here: true,
+    };
+    let concerns = match encke_tuning::concerns() {
+        Ok(concerns) => concerns,
+        // A test reads the whole table, so this is never seen.
+        Err(fault) => {
+            let row = row(
+                "kernel settings",
+                "?".into(),
+                fault.to_string(),
+                Verdict::Slow,
+                "",
+            );
+            return vec![row];
+        }
+    };
+    let (mut enough, mut low) = (0, Vec::new());
+    for concern in &concerns {
+        for setting in &concern.settings {
+            let look = encke_tuning::look(root, setting, server);
+            match look.state {
+                State::Enough => enough += 1,
+                State::Low => low.push(Row {
+                    what: setting.name.to_owned(),
+                    have: look.found.unwrap_or_default(),
+                    need: look.needed.unwrap_or_default(),
+                    verdict: Verdict::Slow,
+                    help: format!("{}: tuning/table/{}", setting.low, concern.file),
+                }),
+                State::Absent | State::ByHand | State::Idle => {}
+            }
+        }
+    }
+    if !low.is_empty() {
+        let help = format!("tuning/apply --for {sessions} --with-clients sets what can be set");
+        if let Some(last) = low.last_mut() {
+            last.help = format!("{}\n        -> {help}", last.help);
+        }
+    }
+    let have = format!("{enough} suffice");
+    low.insert(
+        0,
+        row("kernel settings", have, "-".into(), Verdict::Fine, ""),
+    );
+    low
 }
 
 fn value(path: &str) -> Option<f64> {
@@ -348,17 +362,14 @@ mod tests {
             memory: 23.0e9,
             descriptors: 20_000,
             files: 1e12,
-            ports: 28_232,
             threads: 190_000.0,
             processes: None,
             conntrack: None,
-            hash: Some(262_144.0),
-            backlog: 4096.0,
             disk: Some(60e9),
         }
     }
 
-    fn stopping(machine: &Machine, sessions: usize, each: PerSession) -> Vec<&'static str> {
+    fn stopping(machine: &Machine, sessions: usize, each: PerSession) -> Vec<String> {
         let rows = judge(machine, sessions, each).rows.into_iter();
         rows.filter(|row| row.verdict == Verdict::Stops)
             .map(|row| row.what)
