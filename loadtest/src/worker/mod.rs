@@ -55,6 +55,8 @@ pub struct Outcome {
     /// Messages that came again, or never, because a cut took their acknowledgement.
     pub repeated: u64,
     pub unpromised: u64,
+    /// Presence of contacts that another run has left on a roster.
+    pub strange: u64,
 }
 
 impl Outcome {
@@ -70,6 +72,7 @@ impl Outcome {
             derivations: 0,
             repeated: 0,
             unpromised: 0,
+            strange: 0,
         }
     }
 
@@ -90,6 +93,7 @@ impl Outcome {
         self.derivations += other.derivations;
         self.repeated += other.repeated;
         self.unpromised += other.unpromised;
+        self.strange += other.strange;
     }
 }
 
@@ -358,6 +362,7 @@ impl<'a> Worker<'a> {
         }
         if let Some(watchers) = self.watchers.take() {
             watchers.settle(self.board);
+            self.outcome.strange = watchers.strange;
             self.outcome.presence = watchers.latency.into_total();
         }
     }
