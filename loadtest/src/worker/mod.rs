@@ -283,7 +283,7 @@ impl<'a> Worker<'a> {
 
     /// Whether the thread may end by itself: who only passes ends when all have passed.
     fn is_over(&self) -> bool {
-        let passing = self.deal.places(Role::Pass).len() == self.deal.sessions();
+        let passing = self.share.task.passing == self.share.task.sessions();
         let begun = self.begun == self.deal.sessions() || self.phase == Phase::Close;
         begun && self.sessions.is_empty() && (passing || self.phase >= Phase::Close)
     }

@@ -97,16 +97,19 @@ fn serve(folder: &Path) -> Child {
         .stderr(log)
         .spawn()
         .unwrap();
+    await_ready(&ready, folder);
+    child
+}
+
+fn await_ready(ready: &UnixDatagram, folder: &Path) {
     let mut octets = [0; 4096];
-    loop {
+    let mut said = String::new();
+    while !said.lines().any(|line| line == "READY=1") {
         let length = ready.recv(&mut octets).unwrap_or_else(|error| {
             let log = std::fs::read_to_string(folder.join("log")).unwrap_or_default();
             panic!("the server is not ready: {error}: {log}")
         });
-        let said = String::from_utf8_lossy(&octets[..length]).into_owned();
-        if said.lines().any(|line| line == "READY=1") {
-            return child;
-        }
+        said = String::from_utf8_lossy(&octets[..length]).into_owned();
     }
 }
 
