@@ -90,7 +90,7 @@ fn find(name: &str) -> Result<(String, String), String> {
 
 fn unknown_scenario(name: &str) -> String {
     let hint = did_you_mean(name, SHIPPED.iter().map(|(name, _)| *name));
-    format!("no scenario and no file is called {name}{hint}; `encke-loadtest scenarios` lists them")
+    format!("no scenario and no file is called {name}{hint} (`encke-loadtest scenarios` lists all)")
 }
 
 /// `--set` may stand anywhere; what follows the first other option is not looked at by the parser.
@@ -153,6 +153,12 @@ impl Scenario {
                         scenario.put(&at, Some(name), key.get_ref(), value.get_ref());
                     }
                 }
+                (name, DeValue::Table(_)) if !scenario.has(name) => {
+                    let at = file.line(key.span().start);
+                    let hint = did_you_mean(name, TABLES.iter().copied());
+                    let fault = format!("{at}: there is no table [{name}]{hint}");
+                    scenario.faults.push(fault);
+                }
                 (name, value) => {
                     let at = file.line(key.span().start);
                     scenario.put(&at, None, name, value);
@@ -160,6 +166,12 @@ impl Scenario {
             }
         }
         Ok(scenario)
+    }
+
+    /// Whether the kind has such a key of its own.
+    fn has(&self, key: &str) -> bool {
+        let own = keys(&self.kind, None);
+        own.iter().any(|arg| arg.get_id() == key)
     }
 
     /// `key=value` or `table.key=value`; the value is written as in TOML, or as it is.

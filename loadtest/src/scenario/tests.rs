@@ -64,6 +64,10 @@ fn faults_name_file_line_and_mend() {
             "a.toml:3: idle has no key `connect.serve`, did you mean `server`?",
         ),
         (
+            "kind = 'idle'\n[conect]\ntls = 'direct'\n",
+            "a.toml:2: there is no table [conect], did you mean `connect`?",
+        ),
+        (
             "kind = 'idle'\ntls = 'direct'\n",
             "a.toml:2: idle has no key `tls`: it belongs into the table [connect]",
         ),
