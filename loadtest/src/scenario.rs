@@ -245,7 +245,14 @@ impl Scenario {
             return Err(self.faults.join("\nencke-loadtest: "));
         }
         let words = ["encke-loadtest run".to_owned(), name_of(&self.kind)];
-        let given = self.given.into_iter().filter_map(|(_, word)| word);
+        // An option that is a list would be added to that of the file instead of replacing it.
+        let said = |key: &str| {
+            options
+                .iter()
+                .any(|option| option_name(option).is_some_and(|name| name == key))
+        };
+        let given = self.given.into_iter().filter(|(key, _)| !said(key));
+        let given = given.filter_map(|(_, word)| word);
         let words = words.into_iter().chain(given).chain(options.to_owned());
         let matches = kinds()
             .try_get_matches_from(words)
@@ -254,6 +261,13 @@ impl Scenario {
         kind.report_mut().scenario = Some(name.to_owned());
         Ok(kind)
     }
+}
+
+/// The key that an option of the command line is for, if the word is an option.
+fn option_name(word: &str) -> Option<String> {
+    let long = word.strip_prefix("--")?;
+    let name = long.split('=').next()?;
+    Some(name.replace('-', "_"))
 }
 
 /// A value as the one word of the command line; none for a flag that is not set.
