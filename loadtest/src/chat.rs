@@ -321,3 +321,113 @@ impl Talk {
         out.extend_from_slice(&self.template);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A pair at the places 0 and 1, and what it may be accused of.
+    struct Pair {
+        talks: Talks,
+        board: Board,
+    }
+
+    impl Pair {
+        fn new() -> Self {
+            let chat = Chat {
+                pace: Pace::Cut(1),
+                body_octets: 60,
+                answer: Answer::Echo,
+                address: Address::Bare,
+            };
+            let plan = Plan::for_tests();
+            let mut talks = Talks::new(chat, 0..2, 7, &plan);
+            talks.measured = 0..Nanoseconds::MAX;
+            Self {
+                talks,
+                board: Board::new(1),
+            }
+        }
+
+        /// Place 0 writes a message, which counts as the n-th stanza.
+        fn write(&mut self, counted: u32) -> Vec<u8> {
+            let mut out = Vec::new();
+            self.talks.write(0, 100, &mut out);
+            self.talks.keep(0, counted, 100);
+            out
+        }
+
+        fn receive(&mut self, message: &[u8]) {
+            let turn = self
+                .talks
+                .receive(1, message, 300, Phase::Return, &self.board);
+            assert_eq!(turn, Turn::Nobody);
+        }
+
+        fn errors(mut self) -> Vec<String> {
+            self.talks.settle(Promised::All, &self.board);
+            self.board.errors().into_keys().collect()
+        }
+    }
+
+    #[test]
+    fn what_comes_once_is_no_error_and_is_measured() {
+        let mut pair = Pair::new();
+        let message = pair.write(3);
+        pair.receive(&message);
+        assert!(pair.talks.is_complete(1));
+        let latency = std::mem::replace(&mut pair.talks.latency, Recorder::new());
+        assert_eq!(latency.into_total().len(), 1);
+        assert_eq!(pair.errors(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_resumption_sends_again_what_was_not_acknowledged() {
+        let mut pair = Pair::new();
+        let first = pair.write(3);
+        let second = pair.write(4);
+        pair.receive(&first);
+        pair.talks.acknowledged(0, 3);
+        let mut again = Vec::new();
+        assert_eq!(pair.talks.send_again(0, 3, &mut again), 4);
+        assert_eq!(again, second);
+        pair.receive(&again);
+        // Whoever resumes gets nothing twice.
+        pair.receive(&again);
+        assert_eq!(pair.errors(), ["message duplicated"]);
+    }
+
+    #[test]
+    fn what_was_acknowledged_is_promised_also_over_a_cut() {
+        let mut pair = Pair::new();
+        pair.write(3);
+        pair.talks.acknowledged(0, 3);
+        pair.talks.rebind(0);
+        assert_eq!(pair.errors(), ["message lost"]);
+    }
+
+    #[test]
+    fn what_a_cut_left_unacknowledged_may_be_lost_or_come_twice() {
+        let mut pair = Pair::new();
+        let first = pair.write(3);
+        pair.write(4);
+        pair.receive(&first);
+        pair.talks.rebind(0);
+        pair.receive(&first);
+        assert_eq!(pair.talks.repeated, 1);
+        pair.talks.settle(Promised::All, &pair.board);
+        assert_eq!(pair.talks.unpromised, 1);
+        assert!(pair.board.errors().is_empty());
+    }
+
+    #[test]
+    fn acknowledgements_are_counted_beyond_the_end_of_their_numbers() {
+        let mut pair = Pair::new();
+        pair.write(u32::MAX);
+        pair.write(0);
+        pair.write(1);
+        pair.talks.acknowledged(0, 0);
+        let mut again = Vec::new();
+        assert_eq!(pair.talks.send_again(0, 0, &mut again), 1);
+    }
+}

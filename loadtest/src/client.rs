@@ -134,9 +134,12 @@ impl Client {
         self.open(plan, out);
     }
 
-    /// Logs out.
+    /// Logs out. What has come is acknowledged first, or the server would deliver it again.
     pub fn close(&mut self, out: &mut Vec<u8>) {
         self.stage = Stage::End;
+        if self.sm.enabled {
+            self.acknowledge(out);
+        }
         out.extend_from_slice(b"<presence type='unavailable'/></stream:stream>");
     }
 

@@ -94,6 +94,15 @@ impl Plan {
         })
     }
 
+    #[cfg(test)]
+    pub fn for_tests() -> Self {
+        use clap::{Args, FromArgMatches};
+        let command = ConnectArgs::augment_args(clap::Command::new("connect"));
+        let given = command.get_matches_from(["connect"]);
+        let connect = ConnectArgs::from_arg_matches(&given).expect("defaults");
+        Self::new(&connect, 1, 1).expect("defaults make a plan")
+    }
+
     pub fn bare(&self, user: u32) -> String {
         format!("{}{user}@{}", self.prefix, self.domain)
     }

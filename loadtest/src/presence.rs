@@ -29,6 +29,10 @@ pub struct Watchers {
     subscribed: Vec<bool>,
     /// What has been skipped and may still come.
     missing: HashSet<(usize, u32)>,
+    /// Members and users that they know from elsewhere: a run with other groups.
+    strangers: HashSet<(usize, u32)>,
+    /// What came from those.
+    pub strange: u64,
     /// Bonds that have been asked for are before this one.
     asked: usize,
     waiting: usize,
@@ -55,6 +59,8 @@ impl Watchers {
             expected: vec![0; bonds],
             subscribed: vec![presence.subscriptions == Subscriptions::Exist; bonds],
             missing: HashSet::new(),
+            strangers: HashSet::new(),
+            strange: 0,
             asked: 0,
             waiting: 0,
             approved: 0,
@@ -93,27 +99,22 @@ impl Watchers {
         (nth < self.presence.group_size).then_some(nth)
     }
 
-    fn nth_of_jid(&self, member: usize, jid: &[u8], plan: &Plan) -> Option<usize> {
-        let jid = std::str::from_utf8(jid).ok()?;
-        let (local, rest) = jid.split_once('@')?;
-        let domain = rest.split('/').next()?;
-        let user = local.strip_prefix(plan.prefix.as_str())?.parse().ok()?;
-        (domain == plan.domain)
-            .then(|| self.nth(member, user))
-            .flatten()
-    }
-
     /// The roster says which subscriptions exist already.
     pub fn on_roster(&mut self, member: usize, result: &[u8], plan: &Plan) {
         for at in memmem::find_iter(result, b"<item ") {
             let head = scan::head(&result[at..]);
             let kind = scan::attribute(head, "subscription");
             let jid = scan::attribute(head, "jid").unwrap_or_default();
-            let nth = self.nth_of_jid(member, jid, plan);
-            if let Some(nth) = nth
-                && matches!(kind, Some(b"both" | b"to"))
-            {
-                self.approve(member, nth);
+            let user = user_of(jid, plan);
+            let user = user.filter(|_| matches!(kind, Some(b"both" | b"to")));
+            match user.map(|user| (user, self.nth(member, user))) {
+                Some((_, Some(nth))) => {
+                    self.approve(member, nth);
+                }
+                Some((user, None)) => {
+                    self.strangers.insert((member, user));
+                }
+                None => {}
             }
         }
     }
@@ -193,7 +194,7 @@ impl Watchers {
                 out.extend_from_slice(b"'/>");
             }
             Some(b"subscribed") => {
-                let nth = self.nth_of_jid(member, from, plan);
+                let nth = user_of(from, plan).and_then(|user| self.nth(member, user));
                 if nth.is_some_and(|nth| self.approve(member, nth)) {
                     self.waiting = self.waiting.saturating_sub(1);
                 }
@@ -217,7 +218,11 @@ impl Watchers {
             return;
         }
         let Some(nth) = self.nth(member, mark.talk) else {
-            board.error("presence misdelivered", || example(stanza));
+            if self.strangers.contains(&(member, mark.talk)) {
+                self.strange += 1;
+            } else {
+                board.error("presence misdelivered", || example(stanza));
+            }
             return;
         };
         let bond = self.bond(member, nth);
@@ -282,5 +287,86 @@ impl Watchers {
                 sent * online.saturating_sub(1)
             })
             .sum()
+    }
+}
+
+/// The number of one of our users.
+fn user_of(jid: &[u8], plan: &Plan) -> Option<u32> {
+    let jid = std::str::from_utf8(jid).ok()?;
+    let (local, rest) = jid.split_once('@')?;
+    let domain = rest.split('/').next()?;
+    let number = local.strip_prefix(plan.prefix.as_str())?;
+    (domain == plan.domain)
+        .then(|| number.parse().ok())
+        .flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GROUP: usize = 3;
+
+    fn watchers() -> Watchers {
+        let presence = Presence {
+            group_size: GROUP,
+            changes_per_second: 1.0,
+            subscriptions: Subscriptions::Exist,
+        };
+        let mut watchers = Watchers::new(presence, (10..10 + 2 * GROUP as u32).collect(), 7);
+        (0..watchers.members()).for_each(|member| watchers.ready(member));
+        watchers.measured = 0..Nanoseconds::MAX;
+        watchers
+    }
+
+    fn kinds(board: &Board) -> Vec<(String, u64)> {
+        let errors = board.errors().into_iter();
+        errors.map(|(kind, (count, _))| (kind, count)).collect()
+    }
+
+    #[test]
+    fn what_everybody_gets_once_is_no_error() {
+        let (mut watchers, board) = (watchers(), Board::new(1));
+        for at in [1, 2] {
+            let mut change = Vec::new();
+            watchers.change(4, at, &mut change);
+            for member in [3, 4, 5] {
+                watchers.on_change(member, &change, 9, &board);
+            }
+        }
+        watchers.settle(&board);
+        assert_eq!(kinds(&board), []);
+        assert_eq!((watchers.deliveries, watchers.owed()), (4, 4));
+        assert_eq!(watchers.latency.into_total().len(), 4);
+    }
+
+    #[test]
+    fn lost_doubled_reordered_and_misdelivered_changes_are_counted() {
+        let (mut watchers, board) = (watchers(), Board::new(1));
+        let changes: Vec<Vec<u8>> = (0..4)
+            .map(|at| {
+                let mut change = Vec::new();
+                watchers.change(0, at, &mut change);
+                change
+            })
+            .collect();
+        for number in [0, 2, 1, 1] {
+            watchers.on_change(1, &changes[number], 9, &board);
+        }
+        for change in &changes {
+            watchers.on_change(2, change, 9, &board);
+        }
+        watchers.on_change(4, &changes[0], 9, &board);
+        watchers.settle(&board);
+        let expected = [
+            ("presence duplicated", 1),
+            ("presence lost", 1),
+            ("presence misdelivered", 1),
+            ("presence out of order", 1),
+        ];
+        assert_eq!(
+            kinds(&board),
+            expected.map(|(kind, n)| (kind.to_owned(), n))
+        );
     }
 }

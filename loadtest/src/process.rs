@@ -2,7 +2,8 @@
 //! listens at an address.
 
 use std::collections::BTreeSet;
-use std::fs;
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 
 /// CPU time and context switches so far.
@@ -191,15 +192,23 @@ pub fn listener(address: SocketAddr) -> Option<u32> {
     None
 }
 
+/// The kernel lists sockets that listen before all others: what follows the last of them is not
+/// read, as it may be millions of lines that each take longer than the one before.
 fn listening_inodes(port: u16) -> BTreeSet<String> {
     const LISTEN: &str = "0A";
     let suffix = format!(":{port:04X}");
     let mut inodes = BTreeSet::new();
     for table in ["/proc/net/tcp", "/proc/net/tcp6"] {
-        let table = fs::read_to_string(table).unwrap_or_default();
-        for line in table.lines() {
+        let Ok(table) = File::open(table) else {
+            continue;
+        };
+        let lines = BufReader::new(table).lines().map_while(Result::ok);
+        for line in lines.skip(1) {
             let fields: Vec<_> = line.split_whitespace().collect();
-            if fields.len() > 9 && fields[3] == LISTEN && fields[1].ends_with(&suffix) {
+            if fields.len() < 10 || fields[3] != LISTEN {
+                break;
+            }
+            if fields[1].ends_with(&suffix) {
                 inodes.insert(fields[9].to_owned());
             }
         }

@@ -90,7 +90,7 @@ fn find(name: &str) -> Result<(String, String), String> {
 
 fn unknown_scenario(name: &str) -> String {
     let hint = did_you_mean(name, SHIPPED.iter().map(|(name, _)| *name));
-    format!("no scenario and no file is called {name}{hint}; `encke-loadtest scenarios` lists them")
+    format!("no scenario and no file is called {name}{hint} (`encke-loadtest scenarios` lists all)")
 }
 
 /// `--set` may stand anywhere; what follows the first other option is not looked at by the parser.
@@ -153,6 +153,12 @@ impl Scenario {
                         scenario.put(&at, Some(name), key.get_ref(), value.get_ref());
                     }
                 }
+                (name, DeValue::Table(_)) if !scenario.has(name) => {
+                    let at = file.line(key.span().start);
+                    let hint = did_you_mean(name, TABLES.iter().copied());
+                    let fault = format!("{at}: there is no table [{name}]{hint}");
+                    scenario.faults.push(fault);
+                }
                 (name, value) => {
                     let at = file.line(key.span().start);
                     scenario.put(&at, None, name, value);
@@ -160,6 +166,12 @@ impl Scenario {
             }
         }
         Ok(scenario)
+    }
+
+    /// Whether the kind has such a key of its own.
+    fn has(&self, key: &str) -> bool {
+        let own = keys(&self.kind, None);
+        own.iter().any(|arg| arg.get_id() == key)
     }
 
     /// `key=value` or `table.key=value`; the value is written as in TOML, or as it is.
@@ -233,7 +245,14 @@ impl Scenario {
             return Err(self.faults.join("\nencke-loadtest: "));
         }
         let words = ["encke-loadtest run".to_owned(), name_of(&self.kind)];
-        let given = self.given.into_iter().filter_map(|(_, word)| word);
+        // An option that is a list would be added to that of the file instead of replacing it.
+        let said = |key: &str| {
+            options
+                .iter()
+                .any(|option| option_name(option).is_some_and(|name| name == key))
+        };
+        let given = self.given.into_iter().filter(|(key, _)| !said(key));
+        let given = given.filter_map(|(_, word)| word);
         let words = words.into_iter().chain(given).chain(options.to_owned());
         let matches = kinds()
             .try_get_matches_from(words)
@@ -242,6 +261,13 @@ impl Scenario {
         kind.report_mut().scenario = Some(name.to_owned());
         Ok(kind)
     }
+}
+
+/// The key that an option of the command line is for, if the word is an option.
+fn option_name(word: &str) -> Option<String> {
+    let long = word.strip_prefix("--")?;
+    let name = long.split('=').next()?;
+    Some(name.replace('-', "_"))
 }
 
 /// A value as the one word of the command line; none for a flag that is not set.

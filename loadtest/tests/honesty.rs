@@ -154,6 +154,84 @@ fn logins_and_idle_sessions_work_with_private_descriptors() {
     assert_eq!(run_of_idlers.report["median"]["sessions held"], 20.0);
 }
 
+/// An open loop goes on while a message is missing, and the rest is counted.
+#[test]
+fn an_open_loop_notices_what_a_closed_one_does() {
+    let arguments = [
+        "chat",
+        "--pairs",
+        "3",
+        "--open-rate",
+        "400",
+        "--warmup",
+        "0",
+        "--seconds",
+        "1",
+    ];
+    let lost = run(Fault::Lose, &arguments);
+    assert_eq!((lost.count("message lost"), lost.code), (1, Some(1)));
+    let doubled = run(Fault::Duplicate, &arguments);
+    assert_eq!(
+        (doubled.count("message duplicated"), doubled.code),
+        (1, Some(1))
+    );
+    let swapped = run(Fault::Swap, &arguments);
+    assert_eq!(
+        (swapped.count("message out of order"), swapped.code),
+        (1, Some(1))
+    );
+}
+
+/// Whatever the kind, a server that is of no use is described, and the run ends.
+#[test]
+fn every_kind_ends_where_nobody_may_log_in() {
+    let kinds: [&[&str]; 6] = [
+        &["idle", "-n", "6"],
+        &["presence", "-n", "6", "--contacts", "2"],
+        &["offline", "--receivers", "6"],
+        &["reconnect", "-n", "6"],
+        &["churn", "-n", "6", "--warmup", "0", "--seconds", "1"],
+        &["mixed", "-n", "60", "--contacts", "2"],
+    ];
+    for arguments in kinds {
+        let run = run(Fault::Refuse, arguments);
+        assert!(run.count("refused: not-authorized") >= 6, "{arguments:?}");
+        assert_eq!(run.code, Some(3), "{arguments:?}");
+    }
+}
+
+/// This server answers no ping and keeps no message: the run says so, and ends.
+#[test]
+fn a_server_that_stores_nothing_is_described() {
+    let run = run(
+        Fault::None,
+        &["offline", "--receivers", "2", "--messages", "3"],
+    );
+    assert_eq!(run.count("stalled while storing messages"), 6);
+    assert_eq!((run.count("message lost"), run.code), (6, Some(3)));
+}
+
+/// A server that is not there is an error of its own, and no panic.
+#[test]
+fn a_port_that_nobody_listens_at_is_described() {
+    // Bound and not listening: nobody else can take it meanwhile.
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    let any: std::net::SocketAddr = "127.0.0.1:0".parse().unwrap();
+    socket.bind(&any.into()).unwrap();
+    let address = socket.local_addr().unwrap().as_socket().unwrap();
+    let address = address.to_string();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("report.json");
+    let output = Command::new(env!("CARGO_BIN_EXE_encke-loadtest"))
+        .args(["idle", "-n", "2", "--server", &address, "--json"])
+        .arg(&file)
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(3), "{output:?}");
+    let text = std::fs::read_to_string(&file).unwrap();
+    assert!(text.contains("connect: "), "{text}");
+}
+
 /// The generator may not become a weapon.
 #[test]
 fn addresses_elsewhere_are_refused() {
@@ -165,5 +243,17 @@ fn addresses_elsewhere_are_refused() {
         assert_eq!(output.status.code(), Some(2));
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(said.contains("not a loopback address"), "{said}");
+        assert!(said.contains("--i-own-the-target"), "{said}");
     }
+}
+
+/// Who owns a machine names that machine; all others stay refused.
+#[test]
+fn an_owned_target_is_that_address_only() {
+    let output = Command::new(env!("CARGO_BIN_EXE_encke-loadtest"))
+        .args(["login", "--server", "192.0.2.1:5222"])
+        .args(["--i-own-the-target", "192.0.2.2"])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
 }

@@ -244,8 +244,8 @@ fn disk(machine: &Machine, sessions: usize) -> Row {
     )
 }
 
-/// The kernel's settings, by the table of `tuning/`: one row for all that suffice, one for each that
-/// does not. They slow a run down; what would stop it has a row of its own.
+/// The kernel's settings, by the table of `tuning/`: one row for all that suffice, one for each
+/// that does not. They slow a run down; what would stop it has a row of its own.
 fn settings(root: &Path, sessions: usize) -> Vec<Row> {
     let server = encke_tuning::Server {
         sessions: sessions as u64,

@@ -187,6 +187,7 @@ fn once(bench: &mut Bench, args: &MixedArgs, task: &Task, before: &Before) -> Fi
     );
     super::latencies(&mut figures, &outcome.lags, &LAG_TIMES, IN_MICROSECONDS);
     super::latencies(&mut figures, &outcome.logins, &LOGIN_TIMES, IN_MILLISECONDS);
+    super::note_strangers(bench, &outcome);
     super::note_derivations(bench, &outcome);
     figures
 }

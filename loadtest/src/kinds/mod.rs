@@ -135,6 +135,16 @@ pub fn note_derivations(bench: &mut Bench, outcome: &Outcome) {
     }
 }
 
+/// Rosters outlive a run: who watched in other groups before gets more than is counted.
+fn note_strangers(bench: &mut Bench, outcome: &Outcome) {
+    if outcome.strange > 0 {
+        bench.note(format!(
+            "{} more deliveries went to contacts that another run has left on the rosters",
+            outcome.strange
+        ));
+    }
+}
+
 /// What stood before the first session: what an allocator keeps from an earlier run is not
 /// subtracted.
 #[derive(Clone, Copy)]

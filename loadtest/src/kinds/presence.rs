@@ -137,6 +137,7 @@ fn once(bench: &mut Bench, args: &PresenceArgs, task: &Task) -> Figures {
         IN_MICROSECONDS,
     );
     super::latencies(&mut figures, &outcome.lags, &LAG_TIMES, IN_MICROSECONDS);
+    super::note_strangers(bench, &outcome);
     super::note_derivations(bench, &outcome);
     figures
 }

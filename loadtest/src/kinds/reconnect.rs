@@ -87,6 +87,7 @@ fn once(bench: &mut Bench, args: &ReconnectArgs, task: &Task) -> Figures {
         if args.cut == Cut::Server && !server_goes(bench, board, args.wait) {
             return;
         }
+        let failed_before = board.total(|row| &row.failed);
         let (began, waited) = (Instant::now(), all_return(bench, board));
         let seconds = began.elapsed().as_secs_f64();
         let end = bench.read();
@@ -111,7 +112,9 @@ fn once(bench: &mut Bench, args: &ReconnectArgs, task: &Task) -> Figures {
         let own = span.own_cpu_seconds * 1e6;
         figures.per("generator CPU per return", own, back as f64, "µs");
         if waited == Wait::Done {
-            not_back(bench, board, cut - back.min(cut));
+            // Those that failed are errors already.
+            let failed = board.total(|row| &row.failed) - failed_before;
+            not_back(bench, board, cut.saturating_sub(back + failed));
         }
         super::drain(bench, board);
         let sent = board.total(|row| &row.sent) as f64;

@@ -37,16 +37,27 @@ fn a_file_gives_what_the_options_give() {
 
 #[test]
 fn later_words_override_the_file() {
-    let text = "kind = 'chat'\npairs = 1\nwindow = 2\n[connect]\nsm = true\n";
+    let text = "kind = 'chat'\npairs = 1\nwindow = 2\n[connect]\nsm = true\nserver = 'a:1'\n\
+                user_prefix = 'u'\n";
     let mut scenario = Scenario::read("a.toml", text).unwrap();
     for setting in ["window=3", "connect.sm=false", "tls=starttls"] {
         scenario.set(setting);
     }
-    let options = ["--pairs", "4", "--pid=5"].map(str::to_owned);
+    let options = [
+        "--pairs",
+        "4",
+        "--pid=5",
+        "--server",
+        "b:2",
+        "--user-prefix=v",
+    ];
+    let options = options.map(str::to_owned);
     let Ok(Kind::Chat(chat)) = scenario.finish("a.toml", &options) else {
         panic!("not read");
     };
     assert_eq!((chat.pairs, chat.window), (4, 3));
+    assert_eq!(chat.connect.server, ["b:2"]);
+    assert_eq!(chat.connect.user_prefix, "v");
     assert!(!chat.connect.sm);
     assert_eq!(chat.connect.tls, crate::args::Security::Starttls);
     assert_eq!(chat.report.pid, Some(5));
@@ -62,6 +73,10 @@ fn faults_name_file_line_and_mend() {
         (
             "kind = 'idle'\n[connect]\nserve = 'x'\n",
             "a.toml:3: idle has no key `connect.serve`, did you mean `server`?",
+        ),
+        (
+            "kind = 'idle'\n[conect]\ntls = 'direct'\n",
+            "a.toml:2: there is no table [conect], did you mean `connect`?",
         ),
         (
             "kind = 'idle'\ntls = 'direct'\n",

@@ -55,6 +55,8 @@ pub struct Outcome {
     /// Messages that came again, or never, because a cut took their acknowledgement.
     pub repeated: u64,
     pub unpromised: u64,
+    /// Presence of contacts that another run has left on a roster.
+    pub strange: u64,
 }
 
 impl Outcome {
@@ -70,6 +72,7 @@ impl Outcome {
             derivations: 0,
             repeated: 0,
             unpromised: 0,
+            strange: 0,
         }
     }
 
@@ -90,6 +93,7 @@ impl Outcome {
         self.derivations += other.derivations;
         self.repeated += other.repeated;
         self.unpromised += other.unpromised;
+        self.strange += other.strange;
     }
 }
 
@@ -279,7 +283,7 @@ impl<'a> Worker<'a> {
 
     /// Whether the thread may end by itself: who only passes ends when all have passed.
     fn is_over(&self) -> bool {
-        let passing = self.deal.places(Role::Pass).len() == self.deal.sessions();
+        let passing = self.share.task.passing == self.share.task.sessions();
         let begun = self.begun == self.deal.sessions() || self.phase == Phase::Close;
         begun && self.sessions.is_empty() && (passing || self.phase >= Phase::Close)
     }
@@ -358,6 +362,7 @@ impl<'a> Worker<'a> {
         }
         if let Some(watchers) = self.watchers.take() {
             watchers.settle(self.board);
+            self.outcome.strange = watchers.strange;
             self.outcome.presence = watchers.latency.into_total();
         }
     }
