@@ -6,7 +6,7 @@
 use super::input::{Origin, Secured};
 use super::links::{Link, Login, Reading, Released, Stream, login_of};
 use super::shard::{Shard, install};
-use super::{lifecycle, management};
+use super::{lifecycle, resumption};
 use crate::base::event::Event;
 use crate::base::time::Now;
 use crate::features::disco;
@@ -14,10 +14,9 @@ use crate::session::account::{AccountKey, State};
 use crate::session::ctx::{Core, Ctx, Due, Token, Waiter};
 use crate::session::effects::{Effects, LinkEffect, LinkKey};
 use crate::session::queue::Queue;
-use crate::session::session::Flags;
-use crate::store::{Head, Op, Refusal, Reply, StreamId};
+use crate::session::session::{Asked, Flags, SessionKey};
+use crate::store::{Head, Op, Refusal, Reply};
 use crate::stream::c2s::{Caps, Negotiation, Offer, Step, Tls};
-use crate::stream::resume;
 use crate::stream::sasl::{self, Bindings, Keys, Lookup};
 use crate::xmpp::error::{Condition, StanzaError, StreamError};
 use crate::xmpp::jid::{self, BareJid};
@@ -296,11 +295,18 @@ fn proceed(
         }
         Step::Authenticated(account) => authenticated(shard, key, &account, now, fx),
         Step::Bind(resource) => bind(shard, key, resource, now, fx),
-        Step::Resume { previd, handled } => resume(shard, key, &previd, handled, now, fx),
+        Step::Resume { previd, handled } => {
+            let asked = Asked {
+                link: key,
+                previd,
+                handled,
+            };
+            resumption::resume(shard, asked, now, fx);
+        }
     }
 }
 
-fn wait(shard: &mut Shard, key: LinkKey, fx: &mut Effects) {
+pub(super) fn wait(shard: &mut Shard, key: LinkKey, fx: &mut Effects) {
     if let Some(link) = shard.links.get_mut(key) {
         link.reading = Reading::Waiting;
         fx.link(key, LinkEffect::Pause);
@@ -429,7 +435,7 @@ fn bind(shard: &mut Shard, key: LinkKey, resource: Option<Box<str>>, now: Now, f
     }
 }
 
-fn take_queue(shard: &mut Shard, key: LinkKey) -> Option<(String, Queue)> {
+pub(super) fn take_queue(shard: &mut Shard, key: LinkKey) -> Option<(String, Queue)> {
     let login = login_of(&mut shard.links, key)?;
     let account = login.negotiation.account()?.as_str().to_owned();
     Some((account, std::mem::take(&mut login.queue)))
@@ -439,101 +445,6 @@ fn give_queue(shard: &mut Shard, key: LinkKey, queue: Queue) {
     if let Some(login) = login_of(&mut shard.links, key) {
         login.queue = queue;
     }
-}
-
-/// XEP-0198 section 5: the session goes on, on this link.
-fn resume(shard: &mut Shard, key: LinkKey, previd: &str, handled: u32, now: Now, fx: &mut Effects) {
-    let Some(login) = login_of(&mut shard.links, key) else {
-        return;
-    };
-    let Some(account) = login
-        .negotiation
-        .account()
-        .map(|jid| jid.as_str().to_owned())
-    else {
-        return;
-    };
-    let stream = u128::from_str_radix(previd, 16)
-        .ok()
-        .filter(|_| previd.len() == 32);
-    let stream = stream.map(StreamId);
-    let mut ctx = Ctx {
-        core: &mut shard.core,
-        fx,
-        now,
-    };
-    let found = ctx.accounts.find(&account).zip(stream);
-    let session = found.and_then(|(account, id)| lifecycle::find_stream(&ctx, account, id));
-    let Some(session) = session else {
-        let known = stream.and_then(|stream| shard.lost.get(&stream).copied());
-        return resume_failed(shard, key, known, fx);
-    };
-    if let Err(error) = management::acknowledged(&mut ctx, session, handled) {
-        return shard.fail(key, error, now, fx);
-    }
-    let Some((_, mut greeting)) = take_queue(shard, key) else {
-        return;
-    };
-    let core = &mut shard.core;
-    let Some(entry) = core.sessions.get_mut(session) else {
-        return;
-    };
-    let former = entry.link.replace(key);
-    entry.flags.clear(Flags::PAUSED);
-    // A resumed stream begins active (XEP-0352 section 5.2).
-    entry.flags.clear(Flags::INACTIVE);
-    let Some(management) = entry.management.as_deref_mut() else {
-        return;
-    };
-    management.detached = None;
-    // What waits for the journal is not in `h`: the client sends it again, and it counts again.
-    management.received = management.handled();
-    management.pending.clear();
-    management.told = management.received;
-    let mut octets = greeting.output().to_vec();
-    resume::write_resumed(&mut octets, previd, management.told);
-    greeting.discard(&mut core.pool);
-    entry.queue.replay(&mut core.pool, &octets);
-    if let Some(link) = shard.links.get_mut(key) {
-        link.stream = Stream::Bound(session);
-    }
-    fx.link(key, LinkEffect::Flush);
-    let core = &mut shard.core;
-    let mut ctx = Ctx { core, fx, now };
-    ctx.release_held(session);
-    if ctx.session(session).is_some_and(|s| s.takes_messages()) {
-        ctx.drain_offline(session);
-    }
-    if let Some(former) = former {
-        replace_link(shard, former, fx);
-    }
-}
-
-/// The link that a resumed session had is closed with `conflict`.
-fn replace_link(shard: &mut Shard, former: LinkKey, fx: &mut Effects) {
-    let mut queue = Queue::default();
-    queue.append(&mut shard.core.pool, |out| {
-        StreamError::Conflict.write(out);
-        out.extend_from_slice(b"</stream:stream>");
-    });
-    if let Some(link) = shard.links.get_mut(former) {
-        link.close_with(queue, former, fx);
-    }
-}
-
-/// The client may bind instead. `h` as far as the journal knows it.
-fn resume_failed(shard: &mut Shard, key: LinkKey, handled: Option<u32>, fx: &mut Effects) {
-    let Some(login) = login_of(&mut shard.links, key) else {
-        return;
-    };
-    let mut out = Vec::new();
-    login
-        .negotiation
-        .not_resumed(Condition::ItemNotFound, handled, &mut out);
-    login
-        .queue
-        .append(&mut shard.core.pool, |queue| queue.extend_from_slice(&out));
-    fx.link(key, LinkEffect::Flush);
 }
 
 /// A link's deadline: the login took too long, or the peer is silent.
@@ -582,7 +493,7 @@ pub fn link_due(shard: &mut Shard, key: LinkKey, now: Now, fx: &mut Effects) {
 }
 
 /// XEP-0198 asks with `<r/>`, everybody else gets a ping (XEP-0199 section 4.1).
-fn ask_for_life(ctx: &mut Ctx<'_>, session: crate::session::session::SessionKey, managed: bool) {
+fn ask_for_life(ctx: &mut Ctx<'_>, session: SessionKey, managed: bool) {
     if managed {
         return ctx.send_nonza(session, crate::session::ctx::REQUEST);
     }

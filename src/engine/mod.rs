@@ -10,6 +10,7 @@ pub mod links;
 pub mod login;
 pub mod management;
 pub mod reading;
+pub mod resumption;
 pub mod route;
 pub mod serve;
 pub mod shard;

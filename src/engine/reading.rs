@@ -86,6 +86,15 @@ impl Shard {
         }
     }
 
+    /// What a link waited for has come.
+    pub(super) fn read_on(&mut self, key: LinkKey, now: Now, fx: &mut Effects) {
+        let waits = |link: &Link| link.reading == Reading::Waiting;
+        if self.links.get(key).is_some_and(waits) {
+            self.turn_on(key, now, fx);
+            self.finish(now, fx);
+        }
+    }
+
     /// Reads a link again, first what was kept of it.
     fn turn_on(&mut self, key: LinkKey, now: Now, fx: &mut Effects) {
         let Some(link) = self.links.get_mut(key) else {

@@ -7,7 +7,7 @@ use super::inbound::Scratch;
 use super::input::{Command, Input};
 use super::lifecycle::{self, Farewell};
 use super::links::{Link, Links, Reading, Released, Stream};
-use super::{deliver, login, management, route, shutdown};
+use super::{deliver, login, management, resumption, route, shutdown};
 use crate::base::event::Event;
 use crate::base::pool::RESTING_MAX;
 use crate::base::slab::Mirror;
@@ -356,6 +356,7 @@ impl Shard {
                     return self.unkept(session, full, now, fx);
                 }
                 management::committed(&mut ctx, session, number);
+                resumption::committed(self, session, now, fx);
                 self.resume_if_drained(session, now, fx);
             }
             // The next process finds it where it is.
@@ -402,6 +403,11 @@ impl Shard {
     fn unkept(&mut self, key: SessionKey, full: bool, now: Now, fx: &mut Effects) {
         let error = StreamError::ResourceConstraint;
         fx.events.push(Event::StorageRefused { full });
+        let entry = self.core.sessions.get_mut(key);
+        let management = entry.and_then(|session| session.management.as_deref_mut());
+        if let Some(asked) = management.and_then(|management| management.resuming.take()) {
+            self.fail(asked.link, error, now, fx);
+        }
         match self.core.session(key).and_then(|session| session.link) {
             Some(link) => self.fail(link, error, now, fx),
             None => {

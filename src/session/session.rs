@@ -106,6 +106,14 @@ pub struct Held {
     pub octets: usize,
 }
 
+/// A link whose client asked to resume a session.
+pub struct Asked {
+    pub link: LinkKey,
+    pub previd: Box<str>,
+    /// The `h` of the client.
+    pub handled: u32,
+}
+
 /// XEP-0198 as a session keeps it.
 pub struct Management {
     pub id: StreamId,
@@ -123,6 +131,8 @@ pub struct Management {
     pub octets_since_request: usize,
     /// When the link was lost.
     pub detached: Option<Moment>,
+    /// Who is resumed as soon as nothing is pending.
+    pub resuming: Option<Box<Asked>>,
 }
 
 impl Management {
@@ -137,6 +147,7 @@ impl Management {
             acknowledged: 0,
             octets_since_request: 0,
             detached: None,
+            resuming: None,
         }
     }
 
