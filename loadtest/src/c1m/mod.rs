@@ -53,8 +53,9 @@ pub struct C1mArgs {
     /// acknowledged is lost when the server is killed.
     #[arg(long)]
     pub sm: bool,
-    /// Logins under way at the same time.
-    #[arg(long, default_value_t = 512)]
+    /// Logins under way at the same time: many, so that each of the many threads finds work for a
+    /// while when it is woken.
+    #[arg(long, default_value_t = 2_048)]
     pub parallel: usize,
     /// Do not kill the server.
     #[arg(long)]
@@ -345,7 +346,8 @@ fn hold(bench: &mut Bench, board: &Board, args: &C1mArgs, before: &Before, figur
 
 /// Some talk in an open loop, all send keep-alives.
 fn talk(bench: &mut Bench, board: &Board, args: &C1mArgs, figures: &mut Figures) {
-    const WARM: Duration = Duration::from_secs(3);
+    // Pages that nobody has touched since the login are cold.
+    const WARM: Duration = Duration::from_secs(10);
     board.set_phase(Phase::Warm);
     let _ = bench.pause(board, "warming up", WARM);
     board.set_phase(Phase::Measure);
