@@ -324,7 +324,7 @@ impl Bench {
         self.report.print();
         for (path, result) in written.into_iter().flatten() {
             match result {
-                Ok(()) => println!("report: {}", path.display()),
+                Ok(()) => say!("report: {}", path.display()),
                 Err(error) => eprintln!("{}: {error}", path.display()),
             }
         }

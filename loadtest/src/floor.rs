@@ -202,7 +202,7 @@ fn echo(
 /// as good as random, as it is where accounts belong to threads by a hash.
 fn serve(connections: usize) -> io::Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
-    println!("{}", listener.local_addr()?);
+    say!("{}", listener.local_addr()?);
     let mut streams = Vec::new();
     for _ in 0..connections {
         let (stream, _) = listener.accept()?;

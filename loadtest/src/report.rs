@@ -51,32 +51,32 @@ pub struct Report {
 impl Report {
     pub fn print(&self) {
         let label = self.label.as_deref().unwrap_or("server");
-        println!();
-        println!(
+        say!("");
+        say!(
             "{} · {label} · {}",
             self.scenario,
             machine::machine().line()
         );
         if let Some(line) = &self.course.server.command {
             let version = self.course.server.version.as_deref();
-            println!(
+            say!(
                 "server: {line}{}",
                 version.map_or(String::new(), |v| format!(" ({v})"))
             );
         }
         self.print_table();
         for note in &self.notes {
-            println!("note: {note}");
+            say!("note: {note}");
         }
         if self.interrupted {
-            println!("note: interrupted; the figures cover what ran");
+            say!("note: interrupted; the figures cover what ran");
         }
         if self.errors.is_empty() {
-            println!("errors: none");
+            say!("errors: none");
         }
         for (kind, (count, example)) in &self.errors {
-            println!("error: {count} × {kind}");
-            println!("       e.g. {example}");
+            say!("error: {count} × {kind}");
+            say!("       e.g. {example}");
         }
     }
 
@@ -88,7 +88,7 @@ impl Report {
         let width = first.0.iter().map(|m| m.name.len()).max().unwrap_or(0);
         if many {
             let heads: String = (1..=self.runs.len()).map(|n| format!("{n:>12}")).collect();
-            println!("{:width$}  {heads}{:>12}", "", "median");
+            say!("{:width$}  {heads}{:>12}", "", "median");
         }
         for metric in &first.0 {
             let mut row = format!("{:width$}  ", metric.name);
@@ -103,7 +103,7 @@ impl Report {
             if many {
                 row.push_str(&format!("{:>12}", number(self.median(metric.name))));
             }
-            println!("{row} {}", metric.unit);
+            say!("{row} {}", metric.unit);
         }
     }
 
@@ -235,14 +235,17 @@ fn distribution(name: &str, all: &Histogram<u64>) -> Distribution {
 /// A row without a bar (`-`) is only shown.
 pub fn verdict(rows: &str) -> bool {
     let mut held = true;
-    println!(
+    say!(
         "{:58} {:>10} {:>10}  {:6}",
-        "figure (median)", "measured", "bar", ""
+        "figure (median)",
+        "measured",
+        "bar",
+        ""
     );
     for row in rows.lines().filter(|row| !row.trim().is_empty()) {
         let fields: Vec<_> = row.split('|').map(str::trim).collect();
         let [label, path, metric, bar, unit] = fields[..] else {
-            println!("not a row: {row}");
+            say!("not a row: {row}");
             held = false;
             continue;
         };
@@ -261,7 +264,7 @@ pub fn verdict(rows: &str) -> bool {
         };
         held &= only_shown || word == "held";
         let shown = measured.map_or("-".to_owned(), number);
-        println!(
+        say!(
             "{label:58} {shown:>10} {:>10}  {word:6} {unit}",
             number(bar)
         );

@@ -70,9 +70,9 @@ pub fn show(args: &ScenariosArgs) -> Result<(), String> {
     } else {
         for (name, text) in SHIPPED {
             let first = text.lines().next().unwrap_or_default();
-            println!("{name:18} {}", first.trim_start_matches(['#', ' ']));
+            say!("{name:18} {}", first.trim_start_matches(['#', ' ']));
         }
-        println!("\nencke-loadtest scenarios NAME shows one; --keys shows what can be set.");
+        say!("\nencke-loadtest scenarios NAME shows one; --keys shows what can be set.");
     }
     Ok(())
 }

@@ -15,7 +15,7 @@ use serde_json::json;
 use crate::accounts;
 use crate::args::TlsVersion;
 use crate::args::{AccountFormat, AccountsArgs, Auth, ConnectArgs, ReportArgs, Security};
-use crate::bench::{Bench, Ending, Wait};
+use crate::bench::{Bench, Ending};
 use crate::kinds::{self, Before, chat, idle, reconnect};
 use crate::plan::{Board, Phase};
 use crate::report::Figures;
@@ -111,7 +111,7 @@ fn run_in(args: &C1mArgs, home: &Path) -> Result<Ending, String> {
     };
     let program = program(args)?;
     let task = task(args, sessions)?;
-    println!("starting {}", program.display());
+    say!("starting {}", program.display());
     let mut server = Server::start(&program, home, sessions + sessions / 20 + 100)?;
     let accounts = home.join("accounts");
     write_accounts(&accounts, sessions)?;
@@ -125,7 +125,7 @@ fn run_in(args: &C1mArgs, home: &Path) -> Result<Ending, String> {
     bench.keep_latencies();
     if args.keep_server {
         server.keep();
-        println!(
+        say!(
             "the server goes on: process {}, configuration {}",
             server.pid(),
             server.configuration().display()
@@ -139,9 +139,9 @@ fn room_for(args: &C1mArgs, each: PerSession, home: &Path) -> Result<Option<usiz
     let fits = preflight::look(MILLION, each, home).fits;
     let sessions = args.sessions.unwrap_or_else(|| fits.min(MILLION));
     let look = preflight::look(sessions, each, home);
-    println!("{}", look.screen(sessions));
+    say!("{}", look.screen(sessions));
     if args.sessions.is_none() && sessions < MILLION {
-        println!("This machine has room for about {sessions} sessions: that many it will be.\n");
+        say!("This machine has room for about {sessions} sessions: that many it will be.\n");
     }
     if args.check {
         return Ok(None);
@@ -212,7 +212,7 @@ fn task(args: &C1mArgs, sessions: usize) -> Result<Task, String> {
 }
 
 fn write_accounts(out: &Path, count: usize) -> Result<(), String> {
-    println!("adding {count} accounts");
+    say!("adding {count} accounts");
     let accounts = AccountsArgs {
         count,
         format: AccountFormat::Encke,
@@ -372,6 +372,7 @@ fn talk(bench: &mut Bench, board: &Board, args: &C1mArgs, figures: &mut Figures)
 
 /// The server is killed and started again, and everybody returns.
 fn kill(bench: &mut Bench, board: &Board, server: &mut Server, figures: &mut Figures) {
+    let failed_before = board.total(|row| &row.failed);
     board.set_phase(Phase::Return);
     if let Err(error) = server.kill() {
         return board.error("the server could not be killed", || error);
@@ -394,11 +395,6 @@ fn kill(bench: &mut Bench, board: &Board, server: &mut Server, figures: &mut Fig
     figures.add("sessions back", back as f64, "");
     figures.add("server listens again after", listens.as_secs_f64(), "s");
     figures.add("time until all are back", seconds, "s");
-    if let Some(server) = span.server {
-        let cpu = server.cpu_seconds * 1e6;
-        figures.per("server CPU per return", cpu, back as f64, "µs");
-    }
-    if waited == Wait::Done {
-        reconnect::not_back(bench, board, cut - back.min(cut));
-    }
+    kinds::server_per(figures, &span, "server CPU per return", back as f64);
+    reconnect::note_missing(bench, board, waited, failed_before);
 }

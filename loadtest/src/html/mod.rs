@@ -29,7 +29,7 @@ pub fn run(args: &HtmlArgs) -> Result<Ending, String> {
     let documents = compare::read_all(&args.reports)?;
     let documents: Vec<_> = documents.iter().collect();
     write(&documents, &args.out).map_err(|error| format!("{}: {error}", args.out.display()))?;
-    println!("report: {}", args.out.display());
+    say!("report: {}", args.out.display());
     Ok(Ending {
         errors: false,
         nothing: false,

@@ -145,15 +145,13 @@ pub fn note_unsent(bench: &mut Bench, board: &Board) {
 pub fn message_figures(figures: &mut Figures, span: &Span, messages: f64) {
     figures.add("messages", messages, "");
     figures.add("messages per second", messages / span.seconds, "");
+    super::server_per(figures, span, "server CPU per message", messages);
+    super::server_cpu(figures, span);
     if let Some(server) = span.server {
-        let cpu = server.cpu_seconds * 1e6;
-        figures.per("server CPU per message", cpu, messages, "µs");
-        super::server_cpu(figures, span);
         let switches = server.switches * 1000.0;
         let name = "server context switches per 1000 messages";
         figures.per(name, switches, messages, "");
     }
     super::others(figures, span);
-    let own = span.own_cpu_seconds * 1e6;
-    figures.per("generator CPU per message", own, messages, "µs");
+    super::own_per(figures, span, "generator CPU per message", messages);
 }

@@ -83,14 +83,10 @@ fn once(bench: &mut Bench, args: &ChurnArgs, task: &Task) -> Figures {
         let reset = board.total(|row| &row.cut) as f64;
         figures.add("connections reset", reset, "");
         figures.add("sessions online", board.total(|row| &row.online) as f64, "");
-        if let Some(server) = span.server {
-            let cpu = server.cpu_seconds * 1e6;
-            figures.per("server CPU per visit", cpu, done, "µs");
-            super::server_cpu(&mut figures, &span);
-        }
+        super::server_per(&mut figures, &span, "server CPU per visit", done);
+        super::server_cpu(&mut figures, &span);
         super::others(&mut figures, &span);
-        let own = span.own_cpu_seconds * 1e6;
-        figures.per("generator CPU per visit", own, done, "µs");
+        super::own_per(&mut figures, &span, "generator CPU per visit", done);
         memory_slope(&mut figures, &samples, done / span.seconds);
     });
     super::latencies(&mut figures, &outcome.logins, &LOGIN_TIMES, IN_MILLISECONDS);

@@ -74,16 +74,14 @@ fn log_in_and_out(bench: &mut Bench, logins: usize) -> Figures {
         figures.add("logins", done, "");
         figures.add("logins per second", done / span.seconds, "");
         figures.add("time until all were in and out", span.seconds, "s");
+        super::server_per(&mut figures, &span, "server CPU per login", done);
+        super::server_cpu(&mut figures, &span);
         if let Some(server) = span.server {
-            let cpu = server.cpu_seconds * 1e6;
-            figures.per("server CPU per login", cpu, done, "µs");
-            super::server_cpu(&mut figures, &span);
             let name = "server context switches per login";
             figures.per(name, server.switches, done, "");
         }
         super::others(&mut figures, &span);
-        let own = span.own_cpu_seconds * 1e6;
-        figures.per("generator CPU per login", own, done, "µs");
+        super::own_per(&mut figures, &span, "generator CPU per login", done);
     });
     super::latencies(&mut figures, &outcome.logins, &LOGIN_TIMES, IN_MILLISECONDS);
     super::note_derivations(bench, &outcome);

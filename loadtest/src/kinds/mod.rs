@@ -118,6 +118,18 @@ fn server_cpu(figures: &mut Figures, span: &Span) {
     }
 }
 
+/// The server's CPU for each of `count`, in microseconds.
+pub fn server_per(figures: &mut Figures, span: &Span, name: &'static str, count: f64) {
+    if let Some(server) = span.server {
+        figures.per(name, server.cpu_seconds * 1e6, count, "µs");
+    }
+}
+
+/// The same of this program.
+pub fn own_per(figures: &mut Figures, span: &Span, name: &'static str, count: f64) {
+    figures.per(name, span.own_cpu_seconds * 1e6, count, "µs");
+}
+
 fn others(figures: &mut Figures, span: &Span) {
     if let Some(other) = span.other_cpu_seconds {
         figures.add("CPU of other programs", other / span.seconds * 100.0, "%");
@@ -199,12 +211,8 @@ pub fn log_in_all(
     let span = bench.span(&start, &end);
     let done = board.total(|row| &row.ready) as f64;
     figures.add("logins per second", done / span.seconds, "");
-    if let Some(server) = span.server {
-        let cpu = server.cpu_seconds * 1e6;
-        figures.per("server CPU per login", cpu, done, "µs");
-    }
-    let own = span.own_cpu_seconds * 1e6;
-    figures.per("generator CPU per login", own, done, "µs");
+    server_per(figures, &span, "server CPU per login", done);
+    own_per(figures, &span, "generator CPU per login", done);
     waited == Wait::Done && done > 0.0
 }
 

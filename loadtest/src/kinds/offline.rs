@@ -87,10 +87,7 @@ fn once(bench: &mut Bench, args: &OfflineArgs, task: &Task) -> Figures {
         bench.something |= count > 0.0;
         figures.add("messages stored", count, "");
         figures.add("messages stored per second", count / span.seconds, "");
-        if let Some(server) = span.server {
-            let cpu = server.cpu_seconds * 1e6;
-            figures.per("server CPU per stored message", cpu, count, "µs");
-        }
+        super::server_per(&mut figures, &span, "server CPU per stored message", count);
         if waited == Wait::Cut {
             return;
         }
@@ -109,12 +106,18 @@ fn once(bench: &mut Bench, args: &OfflineArgs, task: &Task) -> Figures {
         let received = board.total(|row| &row.received) as f64;
         figures.add("messages fetched", received, "");
         figures.add("messages fetched per second", received / span.seconds, "");
-        if let Some(server) = span.server {
-            let cpu = server.cpu_seconds * 1e6;
-            figures.per("server CPU per fetched message", cpu, received, "µs");
-        }
-        let own = span.own_cpu_seconds * 1e6;
-        figures.per("generator CPU per fetched message", own, received, "µs");
+        super::server_per(
+            &mut figures,
+            &span,
+            "server CPU per fetched message",
+            received,
+        );
+        super::own_per(
+            &mut figures,
+            &span,
+            "generator CPU per fetched message",
+            received,
+        );
         super::drain(bench, board);
     });
     super::latencies(&mut figures, &outcome.stores, &STORE_TIMES, IN_MILLISECONDS);

@@ -168,11 +168,17 @@ pub fn add(figures: &mut Figures, span: &Span, before: &Counts, after: &Counts) 
 fn cost(figures: &mut Figures, span: &Span, before: &Counts, after: &Counts) {
     let changes = (after.changes - before.changes) as f64;
     let deliveries = (after.deliveries - before.deliveries) as f64;
-    if let Some(server) = span.server {
-        let cpu = server.cpu_seconds * 1e6;
-        figures.per("server CPU per presence delivery", cpu, deliveries, "µs");
-        figures.per("server CPU per presence change", cpu, changes, "µs");
-    }
-    let own = span.own_cpu_seconds * 1e6;
-    figures.per("generator CPU per presence delivery", own, deliveries, "µs");
+    super::server_per(
+        figures,
+        span,
+        "server CPU per presence delivery",
+        deliveries,
+    );
+    super::server_per(figures, span, "server CPU per presence change", changes);
+    super::own_per(
+        figures,
+        span,
+        "generator CPU per presence delivery",
+        deliveries,
+    );
 }

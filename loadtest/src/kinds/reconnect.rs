@@ -105,17 +105,12 @@ fn once(bench: &mut Bench, args: &ReconnectArgs, task: &Task) -> Figures {
         figures.add("time until all are back", seconds, "s");
         let failed = board.total(|row| &row.attempts_failed);
         figures.add("attempts made again", failed as f64, "");
-        if let Some(server) = span.server.filter(|_| args.cut != Cut::Server) {
-            let cpu = server.cpu_seconds * 1e6;
-            figures.per("server CPU per return", cpu, back as f64, "µs");
+        // Another process is no part of what the former one used.
+        if args.cut != Cut::Server {
+            super::server_per(&mut figures, &span, "server CPU per return", back as f64);
         }
-        let own = span.own_cpu_seconds * 1e6;
-        figures.per("generator CPU per return", own, back as f64, "µs");
-        if waited == Wait::Done {
-            // Those that failed are errors already.
-            let failed = board.total(|row| &row.failed) - failed_before;
-            not_back(bench, board, cut.saturating_sub(back + failed));
-        }
+        super::own_per(&mut figures, &span, "generator CPU per return", back as f64);
+        note_missing(bench, board, waited, failed_before);
         super::drain(bench, board);
         let sent = board.total(|row| &row.sent) as f64;
         figures.add("messages under way at the cut", sent, "");
@@ -168,7 +163,14 @@ pub fn all_return(bench: &mut Bench, board: &Board) -> Wait {
     })
 }
 
-pub fn not_back(bench: &Bench, board: &Board, missing: u64) {
+/// Counts who did not come back; those that failed since are errors already.
+pub fn note_missing(bench: &Bench, board: &Board, waited: Wait, failed_before: u64) {
+    if waited == Wait::Cut {
+        return;
+    }
+    let failed = board.total(|row| &row.failed) - failed_before;
+    let settled = board.total(|row| &row.back) + failed;
+    let missing = board.total(|row| &row.cut).saturating_sub(settled);
     let seconds = bench.plan.timeout.as_secs();
     board.errors_of_kind("session did not come back", missing, || {
         format!("{missing} sessions; a login may take {seconds} s")
