@@ -283,7 +283,8 @@ fn when_descriptors_run_out_links_are_refused_and_come_again_later() {
 #[ignore = "changes the limits of the process; another test runs it"]
 fn descriptors_run_out_in_a_process_of_its_own() {
     use rustix::process::{Resource, getrlimit, setrlimit};
-    const ROOM: usize = 10;
+    /// The last 16 descriptors of a table are not for links.
+    const ROOM: usize = 10 + 16;
     const CLIENTS: usize = 40;
     let server = Server::start(false, 1, Limits::default());
     let open = || socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
@@ -299,7 +300,7 @@ fn descriptors_run_out_in_a_process_of_its_own() {
     server.until("a verdict for each", |reports| {
         let refused = sum(reports, |report| report.io.refused);
         let accepted = sum(reports, |report| report.io.accepted);
-        assert!(accepted <= ROOM as u64 + 2);
+        assert!(accepted <= ROOM as u64);
         refused > 0 && refused + accepted == CLIENTS as u64
     });
     let turns = |reports: &[ShardReport]| sum(reports, |report| report.turns);

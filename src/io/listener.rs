@@ -11,6 +11,7 @@ use mio::{Interest, Registry, Token};
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::io::Errno;
 use rustix::net::{SocketFlags, acceptfrom_with};
+use rustix::process::{Resource, getrlimit};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::base::time::Moment;
@@ -40,10 +41,16 @@ pub(super) enum Accepted {
     Nobody,
     /// The next one may be better.
     Failed,
+    /// Closed at once: it had taken one of the last descriptors.
+    Crowded,
     /// No descriptor is left.
     Full,
 }
 
+/// The last descriptors of a table, which no link may keep. Shards that share a table take numbers
+/// while others refuse; without a margin they would take each other's `Spare`, and who waits could
+/// not be refused any more.
+const MARGIN: u64 = 16;
 /// How long a listener rests after a table was full.
 const REST: Duration = Duration::from_millis(100);
 /// Links that wait in the kernel; it cuts this to `net.core.somaxconn`.
@@ -143,6 +150,7 @@ impl Listener {
 
     pub(super) fn accept(&mut self) -> Accepted {
         match acceptfrom_with(&self.socket, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
+            Ok((socket, _)) if is_in_margin(socket.as_raw_fd()) => Accepted::Crowded,
             Ok((socket, peer)) => match peer.and_then(|peer| SocketAddr::try_from(peer).ok()) {
                 Some(peer) => Accepted::Link(TcpStream::from(socket), canonical(peer)),
                 None => Accepted::Failed,
@@ -155,6 +163,13 @@ impl Listener {
             Err(_) => Accepted::Failed,
         }
     }
+}
+
+/// The limit is asked for each time: it is cheap beside an accept, and may be changed from outside.
+fn is_in_margin(descriptor: RawFd) -> bool {
+    getrlimit(Resource::Nofile)
+        .current
+        .is_some_and(|limit| descriptor as u64 >= limit.saturating_sub(MARGIN))
 }
 
 fn canonical(peer: SocketAddr) -> SocketAddr {
@@ -183,16 +198,14 @@ impl Spare {
     /// Refuses up to `count` of those who wait. Returns how many.
     pub(super) fn refuse(&mut self, listener: &mut Listener, count: usize) -> usize {
         let mut refused = 0;
-        while refused < count && self.0.take().is_some() {
-            let accepted = listener.accept();
-            if !matches!(accepted, Accepted::Link(..)) {
-                self.fill();
-                break;
+        while refused < count && self.fill() {
+            self.0 = None;
+            match listener.accept() {
+                Accepted::Link(..) | Accepted::Crowded => refused += 1,
+                _ => break,
             }
-            refused += 1;
-            drop(accepted);
-            self.fill();
         }
+        self.fill();
         refused
     }
 }

@@ -44,13 +44,16 @@ impl Links {
                     continue;
                 }
                 self.shared.census.leave();
-                if matches!(accepted, Accepted::Full) {
-                    let refused = self.spare.refuse(listener, REFUSALS_PER_REST);
-                    self.counters.refused += refused as u64;
-                    listener.rest(now);
-                }
-                if !matches!(accepted, Accepted::Failed) {
-                    break;
+                match accepted {
+                    Accepted::Crowded => self.counters.refused += 1,
+                    Accepted::Full => {
+                        let refused = self.spare.refuse(listener, REFUSALS_PER_REST);
+                        self.counters.refused += refused as u64;
+                        listener.rest(now);
+                        break;
+                    }
+                    Accepted::Nobody => break,
+                    Accepted::Failed | Accepted::Link(..) => (),
                 }
             }
         }
