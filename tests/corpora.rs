@@ -19,6 +19,8 @@ fn jid() {
 #[test]
 fn websocket() {
     replay("websocket", checks::websocket);
+fn http() {
+    replay("http", checks::http);
 }
 
 fn replay(target: &str, check: fn(&[u8])) {
