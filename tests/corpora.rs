@@ -19,6 +19,9 @@ fn jid() {
 #[test]
 fn websocket() {
     replay("websocket", checks::websocket);
+}
+
+#[test]
 fn http() {
     replay("http", checks::http);
 }

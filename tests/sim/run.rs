@@ -128,6 +128,7 @@ impl Run {
             limits: style.limits(),
             accounts: accounts.clone(),
             offer_tls: false,
+            entry: Entry::Clear,
         });
         Self {
             style,
