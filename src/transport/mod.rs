@@ -1,1 +1,5 @@
-//! (see lib.rs)
+//! Octets to stream items and back, for each way that a client may come by. No I/O: a transport is
+//! given octets and gives items, and what it refuses never reaches a stream.
+
+/// Frames of RFC 6455, and XMPP in them (RFC 7395).
+pub mod websocket;
