@@ -1,8 +1,8 @@
-//! WebSocket (RFC 6455) for servers.
+//! WebSocket (RFC 6455) for servers, and XMPP over it (RFC 7395).
 //!
 //! [`handshake`] makes a link out of an HTTP request, [`frame`] reads what the client sends,
-//! [`encode`] writes what the server sends. No extension is ever accepted, so the reserved bits are
-//! always zero and a payload is what it says.
+//! [`encode`] writes what the server sends, [`xmpp`] turns messages into stream items and back. No
+//! extension is ever accepted, so the reserved bits are always zero and a payload is what it says.
 //!
 //! Between two messages a link keeps nothing: a [`frame::Decoder`] in its first state is as good as
 //! a new one.
@@ -24,6 +24,8 @@ pub mod encode;
 pub mod frame;
 /// From HTTP to WebSocket.
 pub mod handshake;
+/// One element, one message.
+pub mod xmpp;
 
 /// What a frame is (RFC 6455 section 5.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
