@@ -1,4 +1,5 @@
-//! Frames of WebSocket in any pieces: `cargo fuzz run websocket -s none` works on the stable compiler.
+//! Frames of WebSocket in any pieces: `cargo fuzz run websocket -s none` works on the stable
+//! compiler.
 #![no_main]
 
 #[path = "../checks.rs"]

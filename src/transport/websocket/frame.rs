@@ -180,8 +180,8 @@ impl Decoder {
     /// [`Step::Incomplete`]; then with those octets and more behind them.
     ///
     /// # Errors
-    /// Whatever breaks the rules or `bounds`. The link must be closed with [`Refusal::code`]; neither
-    /// decoder nor message is good for anything any more.
+    /// Whatever breaks the rules or `bounds`. The link must be closed with [`Refusal::code`];
+    /// neither decoder nor message is good for anything any more.
     pub fn next(
         &mut self,
         bytes: &[u8],
