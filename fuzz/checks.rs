@@ -3,6 +3,10 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use encke::base::time::Moment;
+use encke::transport::bosh::Rules;
+use encke::transport::bosh::request::{self, Opening};
+use encke::transport::bosh::session::{Action, Session};
 use encke::transport::http::forwarded::{self, Source};
 use encke::transport::http::network::Networks;
 use encke::transport::http::{self, head, proxy, query};
@@ -272,6 +276,136 @@ const HEAD_BOUNDS: http::Bounds = http::Bounds {
     target_octets_max: 60,
     fields_max: 8,
 };
+
+/// A conversation, its parts between NUL octets: `!` and items of the stream, `+` and seconds, `-`
+/// and the number of a request whose link breaks, or else a request. Each request is answered at
+/// most once, each answer is one wrapper, and what it carries is elements.
+pub fn bosh(input: &[u8]) {
+    let mut talk = Talk::default();
+    for (at, part) in input.split(|octet| *octet == 0).enumerate() {
+        talk.part(at, part);
+    }
+}
+
+/// Requests by the number of their part.
+#[derive(Default)]
+struct Talk {
+    session: Option<Session<usize>>,
+    scanner: Scanner,
+    scratch: Vec<u8>,
+    output: Vec<u8>,
+    now: Moment,
+    waiting: Vec<usize>,
+}
+
+impl Talk {
+    fn part(&mut self, at: usize, part: &[u8]) {
+        let number = |digits: &[u8]| str::from_utf8(digits).ok()?.parse::<u16>().ok();
+        let mut actions = Vec::new();
+        match (part, &mut self.session) {
+            ([b'!', items @ ..], _) => self.output.extend_from_slice(items),
+            ([b'+', seconds @ ..], Some(session)) => {
+                self.now.0 += u64::from(number(seconds).unwrap_or(1)) * 1_000;
+                session.expire(self.now, &mut actions);
+                // What was due is done.
+                assert!(
+                    session
+                        .next_deadline()
+                        .is_none_or(|deadline| deadline > self.now)
+                );
+            }
+            ([b'-', ticket @ ..], Some(session)) => {
+                let ticket = number(ticket).unwrap_or_default().into();
+                session.gone(ticket, self.now);
+                self.waiting.retain(|waiting| *waiting != ticket);
+            }
+            (payload, session) => {
+                if let Ok(request) = request::read(payload, &mut self.scanner, &BOUNDS) {
+                    assert_eq!(request.clone().into_owned(), request);
+                    self.waiting.push(at);
+                    match session {
+                        Some(session) => session.receive(request, at, self.now, &mut actions),
+                        None => {
+                            let (now, rules) = (self.now, Rules::default());
+                            let made =
+                                Session::create(request, at, "SID", &rules, now, &mut actions);
+                            if made.is_err() {
+                                self.waiting.clear();
+                            }
+                            *session = made.ok();
+                        }
+                    }
+                }
+            }
+        }
+        if let Some(session) = &mut self.session {
+            let (scanner, scratch) = (&mut self.scanner, &mut self.scratch);
+            let taken = session.settle(&self.output, scanner, scratch, self.now, &mut actions);
+            self.output.drain(..taken);
+            assert_eq!(session.is_over(), session.next_deadline().is_none());
+        }
+        for action in actions {
+            self.carry_out(action);
+        }
+        let is_over = self.session.as_ref().is_some_and(Session::is_over);
+        assert!(!is_over || self.waiting.is_empty());
+    }
+
+    fn carry_out(&mut self, action: Action<'_, usize>) {
+        match action {
+            Action::Open(opening) | Action::Restart(opening) => self.header(&opening),
+            Action::Elements(elements) => {
+                let mut rest = &*elements;
+                while !rest.is_empty() {
+                    self.scanner.reset();
+                    let scope = StreamScope::standard();
+                    match self.scanner.next(rest, &scope, &BOUNDS) {
+                        Ok(Progress::Blank(taken) | Progress::Element(taken)) => {
+                            rest = &rest[taken..];
+                        }
+                        Ok(other) => panic!("{other:?}"),
+                        Err(_) => break,
+                    }
+                }
+            }
+            Action::End | Action::Lost => {}
+            Action::Answer { ticket, body, .. } => {
+                let waited = self.waiting.len();
+                self.waiting.retain(|waiting| *waiting != ticket);
+                assert_eq!(self.waiting.len() + 1, waited);
+                let bounds = Bounds {
+                    octets_max: usize::MAX,
+                    depth_max: usize::MAX,
+                    attributes_max: usize::MAX,
+                    elements_max: usize::MAX,
+                };
+                let scope = StreamScope::framed(None);
+                self.scanner.reset();
+                let progress = self.scanner.next(&body, &scope, &bounds);
+                let shown = body.escape_ascii();
+                assert_eq!(progress, Ok(Progress::Element(body.len())), "{shown}");
+                let element = self.scanner.element(&body);
+                assert!(element.is("http://jabber.org/protocol/httpbind", "body"));
+            }
+        }
+    }
+
+    fn header(&mut self, opening: &Opening<'_>) {
+        let mut header = Vec::new();
+        opening.write(&mut header);
+        let bounds = Bounds {
+            octets_max: usize::MAX,
+            ..BOUNDS
+        };
+        let scope = StreamScope::closed();
+        self.scanner.reset();
+        let progress = self.scanner.next(&header, &scope, &bounds);
+        assert_eq!(progress, Ok(Progress::Header(header.len())));
+        let header = self.scanner.header(&header);
+        assert_eq!(header.attr("to"), opening.to);
+        assert_eq!(header.lang(), opening.lang);
+    }
+}
 
 /// Trees of the elements, and how the stream ended.
 fn items(input: &[u8], piece: usize) -> (Vec<Tree>, Option<&'static str>, bool) {

@@ -1,0 +1,7 @@
+//! Conversations over BOSH: `cargo fuzz run bosh -s none` works on the stable compiler.
+#![no_main]
+
+#[path = "../checks.rs"]
+mod checks;
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| checks::bosh(input));
