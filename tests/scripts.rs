@@ -4,6 +4,7 @@ use std::panic::RefUnwindSafe;
 use std::path::{Path, PathBuf};
 
 use encke::testing::{Keeping, Network, Plan};
+use support::bosh::Bosh;
 use support::runner::play;
 use support::script::Script;
 use support::sockets::Sockets;
@@ -118,6 +119,40 @@ fn over_websocket() {
         });
         play_each(all, "WebSocket", |script| {
             Box::new(WebSockets::new(plan_of(script, plan.clone())))
+        });
+    }
+}
+
+/// What of these BOSH cannot show either.
+const NOT_IN_REQUESTS: &[&str] = &[
+    // What follows a restart waits for its answer.
+    "pipelined",
+    // A request is a sign of life.
+    "silence",
+    "silence-answered",
+    // A wrapper with such content is no wrapper.
+    "stream-errors",
+];
+
+#[test]
+fn over_bosh() {
+    for (shards, network) in [
+        (1, Network::Whole),
+        (3, Network::Whole),
+        (3, Network::Pieces),
+    ] {
+        let plan = plan(shards, Keeping::Memory, network, 1);
+        let all = scripts().into_iter().filter(|script| {
+            let name = script
+                .path
+                .file_stem()
+                .unwrap()
+                .to_string_lossy()
+                .into_owned();
+            !OF_STREAMS.contains(&&*name) && !NOT_IN_REQUESTS.contains(&&*name)
+        });
+        play_each(all, "BOSH", |script| {
+            Box::new(Bosh::new(plan_of(script, plan.clone())))
         });
     }
 }

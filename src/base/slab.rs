@@ -21,6 +21,8 @@ pub struct Key<T> {
 
 const _: () = assert!(size_of::<Option<Key<()>>>() == 8);
 
+/// See [`Key::marked`].
+const MARK: u32 = 1 << 31;
 /// No tenant has this generation.
 const NO_GENERATION: u32 = u32::MAX;
 
@@ -54,6 +56,30 @@ impl<T> Key<T> {
     /// The slot alone: unique among living entries.
     pub const fn slot(self) -> usize {
         self.slot as usize
+    }
+
+    /// The same key with a mark. Two slabs whose keys mean the same kind of thing are told apart
+    /// by it; neither has so many slots that its own keys have it.
+    #[must_use]
+    pub const fn marked(self) -> Self {
+        Self {
+            slot: self.slot | MARK,
+            ..self
+        }
+    }
+
+    /// The same key without the mark.
+    #[must_use]
+    pub const fn unmarked(self) -> Self {
+        Self {
+            slot: self.slot & !MARK,
+            ..self
+        }
+    }
+
+    /// Whether the key has the mark.
+    pub const fn is_marked(self) -> bool {
+        self.slot & MARK != 0
     }
 
     fn place(self) -> (usize, usize) {

@@ -10,19 +10,25 @@ use std::net::IpAddr;
 use super::input::Origin;
 use super::links::{Link, Reading, Stream, Unread};
 use super::shard::Shard;
+use super::tube;
 use crate::base::limits::Limits;
 use crate::base::time::{Moment, Now};
 use crate::session::ctx::Due;
 use crate::session::effects::{Effects, LinkEffect, LinkKey};
+use crate::session::parcel::Ticket;
 use crate::session::policy::HttpPolicy;
 use crate::session::queue::{Pool, Queue};
 use crate::stream::sasl::Bindings;
+use crate::transport::bosh::ContentType;
 use crate::transport::framing::Framing;
 use crate::transport::http::answer::{self, After, Answer, Manner, Problem};
 use crate::transport::http::body::Body;
 use crate::transport::http::forwarded;
+use crate::transport::http::origin::Verdict;
 use crate::transport::http::{self as codec, Bounds, Progress, Refusal, Request, Scheme, Status};
 
+/// XMPP over BOSH.
+mod bosh;
 /// XEP-0156: where streams can be had.
 mod host_meta;
 /// What is served where.
@@ -42,8 +48,8 @@ pub struct Conn {
     seen: usize,
     /// A request whose body has not come whole.
     incoming: Option<Box<Incoming>>,
-    /// How the answer that is due is to be written.
-    awaiting: Option<Manner>,
+    /// The answer that is due.
+    awaiting: Option<Box<Awaited>>,
     /// When the next request must be complete.
     due: Moment,
 }
@@ -54,6 +60,15 @@ struct Incoming {
     head: Vec<u8>,
     body: Body,
     content: Vec<u8>,
+}
+
+/// An answer that is due.
+struct Awaited {
+    manner: Manner,
+    /// The page that asks, if it is of a listed origin.
+    page: Option<Box<str>>,
+    /// The session whose tube has the request.
+    sid: Option<u128>,
 }
 
 /// What a handler did with its request.
@@ -303,7 +318,11 @@ fn serve(
     let Some(conn) = conn_of(shard, key) else {
         return;
     };
-    conn.awaiting = Some(request.manner());
+    conn.awaiting = Some(Box::new(Awaited {
+        manner: request.manner(),
+        page: None,
+        sid: None,
+    }));
     let (peer, scheme) = (conn.peer, conn.scheme);
     let client = Client::of(peer, scheme, request, &shard.core.policy.http);
     let call = Call {
@@ -314,8 +333,10 @@ fn serve(
     };
     match routes::dispatch(shard, &call, body, fx) {
         Outcome::Answered(after) => answered(shard, key, after, now, fx),
+        // It may have come at once.
         Outcome::Later => {
-            if let Some(link) = shard.links.get_mut(key) {
+            let waits = conn_of(shard, key).is_some_and(|conn| conn.awaiting.is_some());
+            if let Some(link) = shard.links.get_mut(key).filter(|_| waits) {
                 link.reading = Reading::Waiting;
                 fx.link(key, LinkEffect::Pause);
             }
@@ -385,9 +406,10 @@ pub fn errand_done(
     now: Now,
     fx: &mut Effects,
 ) {
-    let Some(manner) = conn_of(shard, key).and_then(|conn| conn.awaiting) else {
+    let Some(awaited) = conn_of(shard, key).and_then(|conn| conn.awaiting.take()) else {
         return;
     };
+    let manner = awaited.manner;
     let outcome = match content {
         Some(text) => say(shard, key, manner, Status::Ok, |answer| {
             answer.body(routes::OPEN_METRICS, &text);
@@ -399,6 +421,71 @@ pub fn errand_done(
     if let Outcome::Answered(after) = outcome {
         answered(shard, key, after, now, fx);
         shard.read_on(key, now, fx);
+    }
+}
+
+/// Whether an answer is due on a link, which is closed then after it.
+pub fn ends_with_its_answer(shard: &mut Shard, key: LinkKey) -> bool {
+    let awaited = conn_of(shard, key).and_then(|conn| conn.awaiting.as_mut());
+    awaited.is_some_and(|awaited| {
+        awaited.manner = awaited.manner.closing();
+        true
+    })
+}
+
+/// The request of a ticket is with a session now: it hears when the link is gone.
+pub fn attend(shard: &mut Shard, ticket: Ticket, sid: u128) {
+    let here = ticket.shard == shard.core.shard;
+    let conn = conn_of(shard, ticket.link).filter(|_| here);
+    if let Some(awaited) = conn.and_then(|conn| conn.awaiting.as_mut()) {
+        awaited.sid = Some(sid);
+    }
+}
+
+/// A session answers the request of a link.
+pub fn tube_answered(
+    shard: &mut Shard,
+    key: LinkKey,
+    status: u16,
+    kind: ContentType,
+    body: &[u8],
+    now: Now,
+    fx: &mut Effects,
+) {
+    let Some(awaited) = conn_of(shard, key).and_then(|conn| conn.awaiting.take()) else {
+        return;
+    };
+    let status = match status {
+        400 => Status::BadRequest,
+        403 => Status::Forbidden,
+        404 => Status::NotFound,
+        _ => Status::Ok,
+    };
+    let outcome = say(shard, key, awaited.manner, status, |answer| {
+        let verdict = awaited.page.as_deref().map(Verdict::Listed);
+        let answer = match verdict {
+            Some(verdict) => verdict.allow(answer),
+            None => answer,
+        };
+        // What others wrote must not run as a page of this server (SECURITY class 49).
+        let answer = answer.field(answer::POLICY, "sandbox");
+        answer.body(kind.as_str(), body);
+    });
+    if let Outcome::Answered(after) = outcome {
+        answered(shard, key, after, now, fx);
+        shard.read_on(key, now, fx);
+    }
+}
+
+/// The socket is gone.
+pub fn closed(shard: &mut Shard, key: LinkKey, mut conn: Conn, now: Now, fx: &mut Effects) {
+    conn.discard(&mut shard.core.pool);
+    if let Some(sid) = conn.awaiting.and_then(|awaited| awaited.sid) {
+        let ticket = Ticket {
+            shard: shard.core.shard,
+            link: key,
+        };
+        tube::gone(shard, sid, ticket, now, fx);
     }
 }
 
@@ -415,7 +502,7 @@ pub fn due(shard: &mut Shard, key: LinkKey, now: Now, fx: &mut Effects) {
     };
     // Whoever owes an answer has a deadline of its own.
     if conn.awaiting.is_some() || conn.due > now.mono {
-        let at = match conn.awaiting {
+        let at = match &conn.awaiting {
             Some(_) => next,
             None => next.min(conn.due),
         };

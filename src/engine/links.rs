@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use super::http::Conn;
 use super::websocket::Assembly;
-use crate::base::slab::Mirror;
+use crate::base::slab::{Mirror, Slab};
 use crate::base::time::Moment;
 use crate::session::effects::{LinkKey, LinkTag};
 use crate::session::queue::Queue;
@@ -99,8 +99,72 @@ pub struct Released {
     pub(super) scope: StreamScope,
 }
 
-/// All links, under the keys of the reactor's sockets.
-pub type Links = Mirror<LinkTag, Link>;
+/// All links: those of sockets, under the keys of the reactor, and those of tubes, under marked
+/// keys of their own.
+#[derive(Default)]
+pub struct Links {
+    sockets: Mirror<LinkTag, Link>,
+    tubes: Slab<LinkTag, Link>,
+}
+
+impl Links {
+    /// Places the link of a socket, or replaces that of a tube.
+    pub fn place(&mut self, key: LinkKey, link: Link) {
+        match key.is_marked() {
+            false => drop(self.sockets.place(key, link)),
+            true => {
+                if let Some(tube) = self.tubes.get_mut(key.unmarked()) {
+                    *tube = link;
+                }
+            }
+        }
+    }
+
+    /// Takes in the link of a tube and gives it a key.
+    pub fn insert_tube(&mut self, link: Link) -> LinkKey {
+        self.tubes.insert(link).marked()
+    }
+
+    /// The link, unless the key is stale.
+    pub fn get(&self, key: LinkKey) -> Option<&Link> {
+        match key.is_marked() {
+            false => self.sockets.get(key),
+            true => self.tubes.get(key.unmarked()),
+        }
+    }
+
+    /// The link for change, unless the key is stale.
+    pub fn get_mut(&mut self, key: LinkKey) -> Option<&mut Link> {
+        match key.is_marked() {
+            false => self.sockets.get_mut(key),
+            true => self.tubes.get_mut(key.unmarked()),
+        }
+    }
+
+    /// Takes the link out, unless the key is stale.
+    pub fn remove(&mut self, key: LinkKey) -> Option<Link> {
+        match key.is_marked() {
+            false => self.sockets.remove(key),
+            true => self.tubes.remove(key.unmarked()),
+        }
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.sockets.len() + self.tubes.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = (LinkKey, &Link)> {
+        let tubes = self.tubes.iter().map(|(key, link)| (key.marked(), link));
+        self.sockets.iter().chain(tubes)
+    }
+}
 
 impl Login {
     /// Whether it claims, or proved, to be this account.

@@ -16,6 +16,7 @@ pub mod route;
 pub mod serve;
 pub mod shard;
 pub mod shutdown;
+pub mod tube;
 pub mod websocket;
 
 pub use crate::session::ctx::{Revival, Setup, home};

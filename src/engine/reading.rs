@@ -325,6 +325,18 @@ const fn is_space(octet: u8) -> bool {
     matches!(octet, b' ' | b'\t' | b'\r' | b'\n')
 }
 
+/// Of the wrapper of a request, before it is known whose it is; what is inside is held to the
+/// bounds of its stream.
+pub(super) fn bounds_of_requests(core: &Core) -> Bounds {
+    let limits = &core.policy.limits;
+    Bounds {
+        octets_max: limits.stanza_octets_max,
+        depth_max: limits.depth_max + 1,
+        attributes_max: limits.attributes_max,
+        elements_max: limits.elements_max,
+    }
+}
+
 /// RFC 6120 section 13.12: what a peer may send depends on whether we know who it is.
 pub(super) fn bounds_of(core: &Core, link: &Link) -> Bounds {
     let limits = &core.policy.limits;

@@ -7,11 +7,11 @@ use super::inbound::Scratch;
 use super::input::{Command, Input};
 use super::lifecycle::{self, Farewell};
 use super::links::{Link, Links, Reading, Released, Stream};
+use super::tube::{self, Tubes};
 use super::websocket::Assembly;
 use super::{deliver, http, login, management, resumption, route, shutdown};
 use crate::base::event::Event;
 use crate::base::pool::RESTING_MAX;
-use crate::base::slab::Mirror;
 use crate::base::time::{Moment, Now};
 use crate::features::disco;
 use crate::session::ctx::{Core, Ctx, Due, Setup, Waiter};
@@ -42,6 +42,7 @@ pub struct Report {
 pub struct Shard {
     pub(super) core: Core,
     pub(super) links: Links,
+    pub(super) tubes: Tubes,
     /// Scanners between two elements; a link borrows one while an element is incomplete.
     #[expect(
         clippy::vec_box,
@@ -74,7 +75,8 @@ impl Shard {
         core.caps_ver = disco::caps_ver(&core.policy);
         Self {
             core,
-            links: Mirror::new(),
+            links: Links::default(),
+            tubes: Tubes::default(),
             scanners: Vec::new(),
             assemblies: Vec::new(),
             scratch: Scratch::default(),
@@ -130,6 +132,7 @@ impl Shard {
     /// Gives back what a burst needed. Call it when nothing has happened for a while.
     pub fn rest(&mut self) {
         self.core.rest();
+        self.tubes.rest();
         self.due.shrink_to(RESTING_MAX);
         self.scanners.truncate(RESTING_MAX);
         self.assemblies.truncate(RESTING_MAX);
@@ -318,7 +321,7 @@ impl Shard {
         }
     }
 
-    fn closed(&mut self, key: LinkKey, now: Now, fx: &mut Effects) {
+    pub(super) fn closed(&mut self, key: LinkKey, now: Now, fx: &mut Effects) {
         let Some(mut link) = self.links.remove(key) else {
             return;
         };
@@ -337,7 +340,7 @@ impl Shard {
                 );
             }
             Stream::Login(mut login) => login.queue.discard(&mut self.core.pool),
-            Stream::Http(mut conn) => conn.discard(&mut self.core.pool),
+            Stream::Http(conn) => http::closed(self, key, *conn, now, fx),
             Stream::Closing(mut queue) => queue.discard(&mut self.core.pool),
         }
     }
@@ -349,6 +352,9 @@ impl Shard {
             now,
         };
         route::drain(&mut ctx, batch);
+        for letter in batch.letters() {
+            tube::receive(self, letter, now, fx);
+        }
         batch.clear();
     }
 
@@ -479,6 +485,7 @@ impl Shard {
             Due::Slow(session) => lifecycle::still_slow(&mut ctx, session),
             Due::Session(session) => lifecycle::resumption_over(&mut ctx, session),
             Due::Ask(session) => management::ask(&mut ctx, session),
+            Due::Tube(key) => tube::due(self, key, now, fx),
             Due::Account(account) => lifecycle::evict(&mut ctx, account),
             Due::Acks => management::acknowledge_listed(&mut ctx),
         }
@@ -563,6 +570,9 @@ impl Shard {
         }
         if !self.core.orphans.is_empty() {
             self.adopt_orphans(fx);
+        }
+        if !fx.tubes.is_empty() {
+            tube::apply(self, now, fx);
         }
         if cfg!(debug_assertions) {
             self.check();

@@ -4,7 +4,7 @@
 use super::lifecycle::{self, Farewell};
 use super::links::{Reading, Stream};
 use super::shard::Shard;
-use super::{login, management, route};
+use super::{http, login, management, route};
 use crate::base::time::Now;
 use crate::session::account::AccountKey;
 use crate::session::ctx::{Ctx, Return, Revival, Waiter};
@@ -37,14 +37,17 @@ pub fn stop(shard: &mut Shard, now: Now, fx: &mut Effects) {
             link.reading = Reading::Off;
         }
     }
-    let logins: Vec<LinkKey> = shard
+    let unbound: Vec<LinkKey> = shard
         .links
         .iter()
         .filter(|(_, link)| matches!(link.stream, Stream::Login(_) | Stream::Http(_)))
         .map(|(key, _)| key)
         .collect();
-    for key in logins {
-        shard.fail(key, StreamError::SystemShutdown, now, fx);
+    for key in unbound {
+        // A request that waits gets its answer: its session is told to end as well.
+        if !http::ends_with_its_answer(shard, key) {
+            shard.fail(key, StreamError::SystemShutdown, now, fx);
+        }
     }
 }
 

@@ -70,6 +70,8 @@ pub struct Core {
 pub enum Due {
     /// The login or the silence of a link.
     Link(LinkKey),
+    /// A request that is held, or a tube that nobody asks for.
+    Tube(LinkKey),
     /// A session whose output nobody took for a while.
     Slow(SessionKey),
     /// A link that sent too fast may be read again.

@@ -51,6 +51,8 @@ pub enum ErrandKind {
 pub struct Effects {
     /// What to do with links, in order.
     pub links: Vec<(LinkKey, LinkEffect)>,
+    /// What to do with links that have no socket. The engine does it before its input ends.
+    pub tubes: Vec<(LinkKey, LinkEffect)>,
     /// One batch for each shard, by its number; the own one stays empty.
     pub mail: Vec<Batch>,
     /// What to ask of storage.
@@ -84,7 +86,10 @@ impl Effects {
 
     /// Asks for a link effect.
     pub fn link(&mut self, link: LinkKey, effect: LinkEffect) {
-        self.links.push((link, effect));
+        match link.is_marked() {
+            false => self.links.push((link, effect)),
+            true => self.tubes.push((link, effect)),
+        }
     }
 
     /// The batch for another shard.
@@ -128,6 +133,7 @@ impl Effects {
             self.mail[usize::from(shard)].unwind();
         }
         self.links.truncate(self.sealed.links);
+        self.tubes.clear();
         self.ops.truncate(self.sealed.ops);
         self.events.truncate(self.sealed.events);
         self.errands.truncate(self.sealed.errands);

@@ -3,14 +3,55 @@
 //! A parcel is one encoding and a list of targets. The same form carries stanzas between two
 //! accounts of one shard, so that every delivery goes the same way.
 
+use std::any::Any;
 use std::ops::Range;
+use std::sync::Arc;
 
 use crate::base::pool::RESTING_MAX;
-use crate::store::MessageId;
+use crate::session::effects::LinkKey;
+use crate::store::{MessageId, ShardId};
+use crate::transport::bosh::ContentType;
 use crate::xmpp::stanza::{Kind, Stanza, Traits, Type};
 
 /// Octets for which a batch keeps room while nothing happens.
 const RESTING_OCTETS: usize = 4 * 1024;
+
+/// Who waits for an answer: the request of a link, in some shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ticket {
+    pub shard: ShardId,
+    pub link: LinkKey,
+}
+
+/// What shards tell each other about streams over HTTP. Each is small or goes out as it is.
+pub enum Letter {
+    /// A request for a session that is, or was, there.
+    Post { ticket: Ticket, body: Box<[u8]> },
+    /// The answer for a link that waits there.
+    Answer {
+        link: LinkKey,
+        status: u16,
+        kind: ContentType,
+        body: Arc<[u8]>,
+    },
+    /// Nobody waits any more for the answer to this ticket.
+    Gone { sid: u128, ticket: Ticket },
+    /// A session moves in; only the engine looks inside.
+    Tube(Box<dyn Any + Send>),
+    /// A session that was born there has ended.
+    Left { sid: u128 },
+}
+
+impl Letter {
+    fn octets_len(&self) -> usize {
+        let body = match self {
+            Self::Post { body, .. } => body.len(),
+            Self::Answer { body, .. } => body.len(),
+            Self::Gone { .. } | Self::Tube(_) | Self::Left { .. } => 0,
+        };
+        body + size_of::<Self>()
+    }
+}
 
 /// What one turn posts to one other shard.
 #[derive(Default)]
@@ -21,6 +62,8 @@ pub struct Batch {
     parcels: Vec<Packed>,
     /// Runs of `texts`.
     targets: Vec<Range<u32>>,
+    letters: Vec<Letter>,
+    letters_octets: usize,
     sealed: Sealed,
 }
 
@@ -48,9 +91,22 @@ struct Sealed {
     octets: usize,
     parcels: usize,
     targets: usize,
+    letters: usize,
 }
 
 impl Batch {
+    /// Appends a letter. Letters keep their order; they know none with parcels.
+    pub fn post(&mut self, letter: Letter) {
+        self.letters_octets += letter.octets_len();
+        self.letters.push(letter);
+    }
+
+    /// Takes the letters out.
+    pub fn letters(&mut self) -> Vec<Letter> {
+        self.letters_octets = 0;
+        std::mem::take(&mut self.letters)
+    }
+
     /// Gives back what a burst needed. Call it when it is empty.
     pub fn rest(&mut self) {
         self.texts.shrink_to(RESTING_OCTETS);
@@ -112,12 +168,12 @@ impl Batch {
 
     /// Whether there is nothing to post.
     pub fn is_empty(&self) -> bool {
-        self.parcels.is_empty()
+        self.parcels.is_empty() && self.letters.is_empty()
     }
 
     /// Octets on the way, for the bound on mail.
     pub fn octets_len(&self) -> usize {
-        self.octets.len() + self.texts.len()
+        self.octets.len() + self.texts.len() + self.letters_octets
     }
 
     /// Empties it and keeps its capacity.
@@ -132,6 +188,7 @@ impl Batch {
             octets,
             parcels,
             targets,
+            letters,
             ..
         } = self;
         self.sealed = Sealed {
@@ -139,6 +196,7 @@ impl Batch {
             octets: octets.len(),
             parcels: parcels.len(),
             targets: targets.len(),
+            letters: letters.len(),
         };
     }
 
@@ -147,6 +205,9 @@ impl Batch {
         self.octets.truncate(self.sealed.octets);
         self.parcels.truncate(self.sealed.parcels);
         self.targets.truncate(self.sealed.targets);
+        self.letters.truncate(self.sealed.letters);
+        let left = self.letters.iter().map(Letter::octets_len);
+        self.letters_octets = left.sum();
     }
 
     fn parcel(&self, packed: &Packed) -> (Stanza<'_>, impl Iterator<Item = &str>) {

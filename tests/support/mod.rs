@@ -1,6 +1,7 @@
 //! What conversations and the simulator share.
 #![allow(dead_code, reason = "no test uses all of it")]
 
+pub mod bosh;
 pub mod dom;
 pub mod runner;
 pub mod script;

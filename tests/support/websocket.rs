@@ -148,7 +148,7 @@ impl Stage for WebSockets {
     }
 }
 
-const BOUNDS: Bounds = Bounds {
+pub const BOUNDS: Bounds = Bounds {
     octets_max: usize::MAX,
     depth_max: 1_000,
     attributes_max: 1_000,
@@ -204,7 +204,7 @@ fn open<'a>(attr: impl Fn(&str) -> Option<std::borrow::Cow<'a, str>>) -> String 
 }
 
 /// RFC 7395 section 3.3.2: there is no header that declares a namespace.
-fn qualified(element: &str) -> String {
+pub fn qualified(element: &str) -> String {
     let end = element.find('>').unwrap_or(element.len());
     if element[..end].contains(" xmlns=") {
         return element.to_owned();
@@ -214,20 +214,27 @@ fn qualified(element: &str) -> String {
     format!("{name} xmlns='jabber:client'{rest}")
 }
 
+/// A header as on TCP.
+pub const HEADER: &str = "<?xml version='1.0'?><stream:stream xmlns='jabber:client' \
+    xmlns:stream='http://etherx.jabber.org/streams' version='1.0'>";
+
 fn as_on_tcp(message: &str) -> String {
     if message.starts_with("<open ") {
-        return "<?xml version='1.0'?><stream:stream xmlns='jabber:client' \
-                xmlns:stream='http://etherx.jabber.org/streams' version='1.0'>"
-            .to_owned();
+        return HEADER.to_owned();
     }
     if message.starts_with("<close ") {
         return "</stream:stream>".to_owned();
     }
+    plain(message)
+}
+
+/// A stanza without the namespace that it must declare here; everything else as it is.
+pub fn plain(item: &str) -> String {
     let stanza = ["<message ", "<presence ", "<iq "];
-    if stanza.iter().any(|name| message.starts_with(name)) {
-        let plain = message.replacen(" xmlns='jabber:client'", "", 1);
-        assert_ne!(plain, message, "a message is a document of its own");
-        return plain;
+    if !stanza.iter().any(|name| item.starts_with(name)) {
+        return item.to_owned();
     }
-    message.to_owned()
+    let plain = item.replacen(" xmlns='jabber:client'", "", 1);
+    assert_ne!(plain, item, "an item is a document of its own");
+    plain
 }

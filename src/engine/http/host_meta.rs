@@ -1,6 +1,6 @@
 //! XEP-0156: a web client that knows a domain asks here where its streams can be had.
 
-use super::{Call, Outcome, upgrade};
+use super::{Call, Outcome, bosh, upgrade};
 use crate::engine::shard::Shard;
 use crate::session::effects::Effects;
 use crate::transport::http::{Scheme, Status};
@@ -11,11 +11,18 @@ const XRD: &str = "http://docs.oasis-open.org/ns/xri/xrd-1.0";
 const CACHE: &str = "public, max-age=300";
 
 /// A way to connect: its relation, the scheme of its address without and with TLS, its path.
-const CONNECTIONS: &[(&str, [&str; 2], &str)] = &[(
-    "urn:xmpp:alt-connections:websocket",
-    ["ws", "wss"],
-    upgrade::PATH,
-)];
+const CONNECTIONS: &[(&str, [&str; 2], &str)] = &[
+    (
+        "urn:xmpp:alt-connections:websocket",
+        ["ws", "wss"],
+        upgrade::PATH,
+    ),
+    (
+        "urn:xmpp:alt-connections:xbosh",
+        ["http", "https"],
+        bosh::PATH,
+    ),
+];
 
 /// RFC 6415.
 pub fn xml(shard: &mut Shard, call: &Call<'_>, _: &[u8], _: &mut Effects) -> Outcome {

@@ -1,7 +1,7 @@
 //! What is served where. A path is served exactly as it stands here, or not at all
 //! (SECURITY class 47).
 
-use super::{Call, Outcome, host_meta, say, upgrade};
+use super::{Call, Outcome, bosh, host_meta, say, upgrade};
 use crate::engine::shard::Shard;
 use crate::session::effects::{Effects, Errand, ErrandKind};
 use crate::transport::http::answer::{Answer, Problem};
@@ -23,6 +23,11 @@ pub const ROUTES: &[Route] = &[
         path: upgrade::PATH,
         methods: GET,
         serve: upgrade::serve,
+    },
+    Route {
+        path: bosh::PATH,
+        methods: &[Method::Post, Method::Options],
+        serve: bosh::serve,
     },
     Route {
         path: "/.well-known/host-meta",

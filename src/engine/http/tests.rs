@@ -211,6 +211,7 @@ fn a_handshake_is_taken_or_told_what_it_lacks() {
         (handshake(XMPP).replace("Version: 13", "Version: 8"), "426"),
         (handshake(XMPP).replace("Upgrade: websocket\r\n", ""), "400"),
         (handshake(XMPP).replace("GET", "POST"), "405"),
+        (handshake(XMPP).replace("HTTP/1.1", "HTTP/1.0"), "400"),
     ];
     for (request, status) in refused {
         let (answer, _) = ask(&request);

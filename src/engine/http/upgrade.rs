@@ -7,7 +7,7 @@ use crate::session::effects::{Effects, LinkEffect};
 use crate::stream::c2s::Negotiation;
 use crate::transport::framing::Framing;
 use crate::transport::http::answer::Problem;
-use crate::transport::http::{Field, Status};
+use crate::transport::http::{Field, Status, Version};
 use crate::transport::websocket::{handshake, xmpp};
 use crate::xmpp::xml::StreamScope;
 
@@ -17,6 +17,10 @@ pub const PATH: &str = "/ws";
 /// Takes the request, or says why not.
 pub fn serve(shard: &mut Shard, call: &Call<'_>, _: &[u8], fx: &mut Effects) -> Outcome {
     let request = call.request;
+    if request.version == Version::Http10 {
+        let title = "a WebSocket needs HTTP/1.1 (RFC 6455 section 4.1)";
+        return call.problem(shard, Status::BadRequest, "no-websocket", title);
+    }
     let handshake = handshake::Request {
         upgrade: request.header(Field::Upgrade),
         connection: request.header(Field::Connection),
