@@ -30,6 +30,7 @@ def strophe(window, site, people):
                         options or {})
         if password is None:
             page.jid = (await page.wait("connected"))["jid"]
+            await page.call("roster")  # who asks for it is told of its changes
             await page.call("presence")
             await page.wait("presence", lambda p: p["from"] == page.jid)
         return page

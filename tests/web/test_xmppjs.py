@@ -17,7 +17,6 @@ async def juliet(server, xmppjs, service):
     """Logged in, present, with stream management."""
     juliet = await xmppjs()
     juliet.jid = await juliet.ask("start", service, *words(server.account("juliet")))
-    await juliet.ask("presence")
     await juliet.wait("presence", lambda p: p["from"] == juliet.jid)
     return juliet
 
@@ -91,7 +90,6 @@ async def test_reconnects_to_a_server_that_was_restarted(new_server, server_opti
     juliet.jid = await juliet.ask("start", service, *words(account))
     romeo.jid = await romeo.ask("start", service, *words(server.account("romeo")))
     for client in (juliet, romeo):
-        await client.ask("presence")
         await client.wait("presence", lambda p, jid=client.jid: p["from"] == jid)
     await romeo.ask("message", juliet.jid, "1", "before")
     await juliet.body("before")
@@ -104,8 +102,6 @@ async def test_reconnects_to_a_server_that_was_restarted(new_server, server_opti
     server.start()
     for client in (juliet, romeo):
         await client.wait("ready")  # resumed or begun anew
-        await client.ask("presence")
-        await client.wait("presence", lambda p, jid=client.jid: p["from"] == jid)
     await romeo.ask("message", account.jid, "2", "after")
     await juliet.body("after")
     assert juliet.all("message") == [], "nothing came twice"

@@ -23,7 +23,11 @@ const abilities = {
     xmpp.on("error", (error) => tell("trouble", error.condition ?? error.code ?? error.message));
     xmpp.on("stanza", (stanza) => told(stanza));
     xmpp.on("send", (element) => element.is("auth") && tell("mechanism", element.attrs.mechanism));
-    xmpp.on("online", (jid) => tell("ready", { jid: jid.toString(), resumed: false }));
+    // As in the library's own examples: every new session begins with presence.
+    xmpp.on("online", async (jid) => {
+      await xmpp.send(xml("presence"));
+      tell("ready", { jid: jid.toString(), resumed: false });
+    });
     xmpp.streamManagement.on("resumed", () =>
       tell("ready", { jid: xmpp.jid.toString(), resumed: true }),
     );
@@ -31,7 +35,6 @@ const abilities = {
     xmpp.streamManagement.on("fail", (stanza) => tell("lost", stanza.attrs.id ?? null));
     return (await xmpp.start()).toString();
   },
-  presence: () => xmpp.send(xml("presence")),
   message: (to, id, body) =>
     xmpp.send(xml("message", { to, id, type: "chat" }, xml("body", {}, body))),
   /** The names of the roster. */
