@@ -134,8 +134,8 @@ FRAMES = [
     *(Frames(f"close code {code}", 1002, (close(code),))
       for code in (0, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000, 65535)),
     Frames("a reason that is not UTF-8", 1007, (close(1000, b"\xff"),)),
-    *(Frames(f"close code {code}, which is fine", (1000, code), (close(code, "schöner Abend".encode()),))
-      for code in (1000, 1001, 1011, 3000, 4999)),
+    *(Frames(f"close code {code}, which is fine", (1000, code), (
+        close(code, "schöner Abend".encode()),)) for code in (1000, 1001, 1011, 3000, 4999)),
     Frames("a close without code", (1000, 1005), (frame(CLOSE),)),
     Frames("a message behind the close", (1000,), (close(1000), frame(TEXT, HELLO), frame(PING))),
 ]
@@ -143,7 +143,8 @@ FRAMES = [
 # Sent as one text message each, after the stream was opened and before anybody has logged in.
 FORM = ("not-well-formed", "bad-format")
 MESSAGES = [
-    Message("two elements", FORM, "<presence xmlns='jabber:client'/><presence xmlns='jabber:client'/>"),
+    Message("two elements", FORM,
+            "<presence xmlns='jabber:client'/><presence xmlns='jabber:client'/>"),
     Message("half an element", FORM, "<presence xmlns='jabber:client'>"),
     Message("an end", FORM, "</presence>"),
     Message("words", FORM, "hello"),

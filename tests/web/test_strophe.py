@@ -66,7 +66,8 @@ async def test_a_wrong_password_is_refused(server, strophe, service):
 async def test_messages_go_both_ways(server, strophe, service, slix):
     page = await strophe(service, server.account("juliet"))
     romeo = await slix(server.account("romeo"))
-    texts = ["But soft, what light?", "<&>\"' ]]>", "👩‍👩‍👧 e\u0301 \ufdd0\tand\na line", "𝄞" * 5000]
+    texts = ["But soft, what light?", "<&>\"' ]]>",
+             "👩‍👩‍👧 e\u0301 \ufdd0\tand\na line", "𝄞" * 5000]
     for number, text in enumerate(texts):
         romeo.send_message(page.jid, text, mtype="chat")
         heard = await page.wait("message")

@@ -80,8 +80,10 @@ async def test_reconnects_and_loses_nothing(juliet, slix, server, cable, lost, s
     assert cable.connections == 4
 
 
-async def test_reconnects_to_a_server_that_was_restarted(new_server, server_options, xmppjs, people):
-    """In the middle of a conversation, with what was said meanwhile; by signal, as for an update."""
+async def test_reconnects_to_a_server_that_was_restarted(
+    new_server, server_options, xmppjs, people
+):
+    """In the middle of a conversation, as for an update."""
     server = new_server(options=server_options).start()
     cable = await people.enter_async_context(Cable(lambda: server.http))
     juliet = await xmppjs()

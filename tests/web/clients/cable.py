@@ -1,4 +1,4 @@
-"""A cable between a client and the server that a test can pull: the network as mobile people know it."""
+"""A cable between a client and the server that a test can pull: the network of mobile people."""
 
 import asyncio
 import contextlib

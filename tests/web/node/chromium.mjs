@@ -2,7 +2,7 @@
 // person with a browser of their own: one context, one page, gone when the connection ends.
 //
 // Both sides write one JSON object per line. A request is {id, do, with: [...]} and is answered by
-// {id, result} or {id, error}; {event} is what the page told by `tell(...)`, or what went wrong in it.
+// {id, result} or {id, error}; {event} is what the page told by `tell(...)` or has on its console.
 //
 //   node chromium.mjs SOCKET PROGRAM
 
@@ -26,7 +26,9 @@ createServer(attend).listen(socket, () => console.log("ready"));
 process.stdin.resume().on("end", () => browser.close().finally(() => process.exit(0)));
 
 async function attend(connection) {
-  const write = (message) => connection.writable && connection.write(JSON.stringify(message) + "\n");
+  const write = (message) => {
+    if (connection.writable) connection.write(JSON.stringify(message) + "\n");
+  };
   const tell = (kind, value) => write({ event: { kind, value } });
   connection.on("error", () => {});
 
