@@ -46,7 +46,7 @@ async def test_every_kind_of_stanza_is_a_document(web, server, slix):
     juliet = await web(account, managed=True)
     desk = await slix(account, "desk")
     await juliet.iq("get", "<query xmlns='jabber:iq:roster'/>")
-    await juliet.iq("set", "<query xmlns='jabber:iq:roster'><item jid='a@b.test'/></query>")
+    await desk.update_roster("somebody@elsewhere.test", name="Somebody")
     await juliet.expect(f"{{{CLIENT}}}iq", where=lambda e: e.get("type") == "set")
     await juliet.iq("set", "<enable xmlns='urn:xmpp:carbons:2'/>")
     romeo = await slix(server.account("romeo"))

@@ -7,7 +7,8 @@ import subprocess
 
 CONFIG = """
 daemon off;
-master_process off;
+worker_processes 1;
+{user}
 pid {folder}/nginx.pid;
 error_log {folder}/error.log info;
 events {{ worker_connections 256; }}
@@ -49,6 +50,8 @@ class Nginx:
             self.address = listener.getsockname()
             config = folder / "nginx.conf"
             config.write_text(CONFIG.format(
+                # Whoever may read the folder of a test: workers of root would be somebody else.
+                user="user root;" if os.geteuid() == 0 else "",
                 folder=folder, upstream="{}:{}".format(*upstream),
                 address="{}:{}".format(*self.address), buffering="on" if buffering else "off",
             ))

@@ -43,21 +43,12 @@ class WebClient(Client):
         self._listen()
         return self
 
-    async def authenticate(self, direct_tls=False, receive_buffer=None):
-        await super().authenticate(bool(direct_tls), receive_buffer)
-
     async def login(self, direct_tls=False, **how):
-        # There is no STARTTLS here: whether TLS is used was said by the URL.
-        await self.authenticate_over(direct_tls)
-        await self.bind()
-        if how.get("managed"):
-            await self.enable()
-        if how.get("presence", True):
-            await self.available()
-        return self
+        return await super().login(direct_tls, **how)
 
-    async def authenticate_over(self, tls):
-        await self.connect(tls)
+    async def authenticate(self, direct_tls=False, receive_buffer=None):
+        # There is no STARTTLS here: whether there is TLS was said by the URL.
+        await self.connect(direct_tls)
         await self.open()
         await self.plain()
         self.features = await self.open()
