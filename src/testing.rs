@@ -12,7 +12,7 @@ use base64::engine::general_purpose::STANDARD;
 
 use crate::base::limits::Limits;
 use crate::base::time::{Moment, Now};
-use crate::engine::{self, Command, Policy, Report, Setup};
+use crate::engine::{self, Command, Entry, Policy, Report, Setup};
 use crate::store::crash_files::Faults;
 use crate::store::index::memory::Lost;
 use crate::store::{Kind, MessageId, Recovered, Refusal, Replies, ShardId};
@@ -48,6 +48,8 @@ pub struct Plan {
     /// Bare JIDs that can log in with [`PASSWORD`].
     pub accounts: Vec<String>,
     pub offer_tls: bool,
+    /// How links begin.
+    pub entry: Entry,
 }
 
 /// The password of every account.
@@ -66,6 +68,7 @@ impl Default for Plan {
             limits: Limits::default(),
             accounts: Vec::new(),
             offer_tls: false,
+            entry: Entry::Clear,
         }
     }
 }
@@ -79,6 +82,7 @@ impl Plan {
             require_tls: false,
             offer_tls: self.offer_tls,
             contacts: Vec::new(),
+            http: Default::default(),
             limits: self.limits.clone(),
             secret: [7; 32],
         }
@@ -450,8 +454,10 @@ impl World {
         self.seats.clear();
         for shard in 0..self.plan.shards {
             let seed = self.random.octets();
-            self.seats
-                .push(Seat::new(self.setup(shard, seed, recovered.next_id)));
+            self.seats.push(Seat::new(
+                self.setup(shard, seed, recovered.next_id),
+                self.plan.entry,
+            ));
         }
         for revival in self.depot.written_sessions() {
             let home = self.home(&revival.owner);

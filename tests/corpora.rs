@@ -16,6 +16,16 @@ fn jid() {
     replay("jid", checks::jid);
 }
 
+#[test]
+fn websocket() {
+    replay("websocket", checks::websocket);
+}
+
+#[test]
+fn http() {
+    replay("http", checks::http);
+}
+
 fn replay(target: &str, check: fn(&[u8])) {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("fuzz/corpus")

@@ -1,12 +1,14 @@
 //! Every conversation of `tests/scripts`, on every stage that can play it.
 
+use std::panic::RefUnwindSafe;
 use std::path::{Path, PathBuf};
 
 use encke::testing::{Keeping, Network, Plan};
 use support::runner::play;
 use support::script::Script;
 use support::sockets::Sockets;
-use support::stage::{Virtual, limits, plan};
+use support::stage::{Stage, Virtual, limits, plan};
+use support::websocket::WebSockets;
 
 mod support;
 
@@ -36,11 +38,20 @@ fn plan_of(script: &Script, plan: Plan) -> Plan {
 }
 
 fn play_all(name: &str, base: &Plan) {
+    play_each(scripts().into_iter(), name, |script| {
+        Box::new(Virtual::new(plan_of(script, base.clone())))
+    });
+}
+
+fn play_each(
+    scripts: impl Iterator<Item = Script>,
+    name: &str,
+    stage: impl Fn(&Script) -> Box<dyn Stage> + RefUnwindSafe,
+) {
     let mut failures = Vec::new();
-    for script in scripts() {
-        let plan = plan_of(&script, base.clone());
+    for script in scripts {
         let played = std::panic::catch_unwind(|| {
-            play(&script, &mut Virtual::new(plan), name);
+            play(&script, &mut *stage(&script), name);
         });
         if played.is_err() {
             failures.push(script.path.display().to_string());
@@ -75,6 +86,39 @@ fn in_pieces_over_a_device() {
             "simulator",
             &plan(3, Keeping::Device, Network::Pieces, seed),
         );
+    }
+}
+
+/// What only a document that runs over many octets of TCP can show.
+const OF_STREAMS: &[&str] = &[
+    // Its header declares prefixes; without one nothing is inherited.
+    "inherited-prefix",
+    // A message that is too large ends the socket with a code of its own.
+    "limits-of-stanzas",
+    // Their headers have faults that `<open/>` cannot have.
+    "login-errors",
+];
+
+#[test]
+fn over_websocket() {
+    for (shards, network) in [
+        (1, Network::Whole),
+        (3, Network::Whole),
+        (3, Network::Pieces),
+    ] {
+        let plan = plan(shards, Keeping::Memory, network, 1);
+        let all = scripts().into_iter().filter(|script| {
+            let name = script
+                .path
+                .file_stem()
+                .unwrap()
+                .to_string_lossy()
+                .into_owned();
+            !OF_STREAMS.contains(&&*name)
+        });
+        play_each(all, "WebSocket", |script| {
+            Box::new(WebSockets::new(plan_of(script, plan.clone())))
+        });
     }
 }
 

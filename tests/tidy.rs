@@ -13,7 +13,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("transport", &["base", "xmpp"]),
     ("stream", &["base", "xmpp"]),
     ("store", &["base", "xmpp"]),
-    ("session", &["base", "xmpp", "store"]),
+    ("session", &["base", "xmpp", "transport", "store"]),
     ("features", &["base", "xmpp", "store", "session"]),
     (
         "engine",

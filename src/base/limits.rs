@@ -32,6 +32,12 @@ pub struct Limits {
     pub login_timeout: Duration,
     /// Silence after which a link is asked for a sign of life, then closed after as long again.
     pub silence_timeout: Duration,
+    /// From the first octet of an HTTP request to its last; later ones get status 408.
+    pub http_request_timeout: Duration,
+    /// How long an HTTP connection may wait for its next request.
+    pub http_idle_timeout: Duration,
+    /// Octets of the head of one HTTP request; more gets status 431 or 414.
+    pub http_head_octets_max: usize,
     /// Failed SASL attempts on one stream before it is closed.
     pub sasl_attempts_max: u8,
     /// Sessions of one account; the next login is refused with `resource-constraint`.
@@ -78,6 +84,9 @@ impl Default for Limits {
             resumption_timeout: Duration::from_secs(600),
             login_timeout: Duration::from_secs(30),
             silence_timeout: Duration::from_secs(300),
+            http_request_timeout: Duration::from_secs(10),
+            http_idle_timeout: Duration::from_secs(60),
+            http_head_octets_max: 16_384,
             sasl_attempts_max: 5,
             sessions_per_account_max: 30,
             roster_items_max: 1_000,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::links::Released;
 use crate::session::ctx::Revival;
-use crate::session::effects::LinkKey;
+use crate::session::effects::{Errand, LinkKey};
 use crate::session::parcel::Batch;
 use crate::session::policy::Policy;
 use crate::store::{Reply, ShardId, StreamId, Ticket, Unsettled};
@@ -24,6 +24,22 @@ pub enum Entry {
     Clear,
     /// With a TLS handshake (XEP-0368). `Input::Secured` comes before the first octets.
     DirectTls,
+    /// With a request of HTTP, in clear.
+    Http,
+    /// With a TLS handshake, then a request of HTTP.
+    Https,
+}
+
+impl Entry {
+    /// Whether TLS comes before everything else.
+    pub const fn is_tls(self) -> bool {
+        matches!(self, Self::DirectTls | Self::Https)
+    }
+
+    /// Whether requests of HTTP come.
+    pub const fn is_http(self) -> bool {
+        matches!(self, Self::Http | Self::Https)
+    }
 }
 
 /// What the engine learns from a finished handshake.
@@ -48,7 +64,7 @@ pub enum Input<'a> {
     },
     /// The peer sent these octets (decrypted).
     Bytes { link: LinkKey, bytes: &'a [u8] },
-    /// The handshake that `LinkEffect::StartTls` or [`Entry::DirectTls`] asked for is done.
+    /// The handshake that `LinkEffect::StartTls` or the [`Entry`] asked for is done.
     Secured { link: LinkKey, secured: Secured },
     /// The socket took everything that was due after it had refused some.
     Drained { link: LinkKey },
@@ -64,6 +80,11 @@ pub enum Input<'a> {
 
 /// What the server asks of a shard.
 pub enum Command {
+    /// An [`Errand`] of this link is done; nothing: it was refused.
+    Errand {
+        link: LinkKey,
+        answer: Option<Vec<u8>>,
+    },
     /// Take up new limits and texts.
     Reload(Arc<Policy>),
     /// Say goodbye to everybody who cannot come back (`system-shutdown`) and hear nobody any more.
@@ -87,4 +108,12 @@ pub enum Command {
     Revive(Revival),
     /// What a resumption of a session lost in a crash is told.
     Handled { stream: StreamId, handled: u32 },
+}
+
+impl Errand {
+    /// The command for the shard that asked; nothing to answer with: it was refused.
+    pub fn done(self, answer: Option<Vec<u8>>) -> Command {
+        let link = self.link;
+        Command::Errand { link, answer }
+    }
 }

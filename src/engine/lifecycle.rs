@@ -200,11 +200,11 @@ fn store_open(ctx: &mut Ctx<'_>, account: AccountKey, session: &Session) {
             && !mark.traits.has(Traits::FROM_STORE)
             && !mark.traits.has(Traits::CARBON);
         if !kept {
-            refuse_request(ctx, element);
+            refuse_request(ctx, &element);
             settle_dropped(ctx, mark.traits, mark.id);
             continue;
         }
-        let (from, to, reference) = addresses(element);
+        let (from, to, reference) = addresses(&element);
         let stanza = Stanza {
             kind: Kind::Message,
             class: Type::Chat,
@@ -216,7 +216,7 @@ fn store_open(ctx: &mut Ctx<'_>, account: AccountKey, session: &Session) {
             head: b"",
             content: b"",
         };
-        if !ctx.store_element(account, &stanza, element) {
+        if !ctx.store_element(account, &stanza, &element) {
             ctx.bounce(&stanza, Condition::ServiceUnavailable);
             settle_dropped(ctx, mark.traits, mark.id);
         }

@@ -5,12 +5,15 @@
 
 use std::net::IpAddr;
 
+use super::http::Conn;
+use super::websocket::Assembly;
 use crate::base::slab::Mirror;
 use crate::base::time::Moment;
 use crate::session::effects::{LinkKey, LinkTag};
 use crate::session::queue::Queue;
 use crate::session::session::SessionKey;
 use crate::stream::c2s::Negotiation;
+use crate::transport::framing::Framing;
 use crate::xmpp::xml::{Scanner, StreamScope};
 
 /// What the engine knows of a socket.
@@ -23,6 +26,8 @@ pub struct Link {
     /// When what it sent is paid for, at `limits.read_octets_per_second`.
     pub free_at: Moment,
     pub reading: Reading,
+    /// How its octets are cut into items.
+    pub framing: Framing,
 }
 
 /// Whether octets are taken from a link.
@@ -46,6 +51,19 @@ pub struct Unread {
     pub octets: Vec<u8>,
     /// In the middle of the first element, unless it did not begin.
     pub scanner: Option<Box<Scanner>>,
+    /// On a WebSocket: the message of which a part came.
+    pub assembly: Option<Box<Assembly>>,
+}
+
+impl Unread {
+    /// Octets in the middle of nothing.
+    pub const fn of(octets: Vec<u8>) -> Self {
+        Self {
+            octets,
+            scanner: None,
+            assembly: None,
+        }
+    }
 }
 
 /// What a link carries (guide, idea 3: link < stream < session).
@@ -54,6 +72,8 @@ pub enum Stream {
     Login(Box<Login>),
     /// The session has the queue.
     Bound(SessionKey),
+    /// Requests of HTTP, up to an upgrade.
+    Http(Box<Conn>),
     /// What is left to be said.
     Closing(Box<Queue>),
 }
@@ -102,13 +122,31 @@ impl Link {
             opened: now,
             peer,
         };
+        Self::carrying(Stream::Login(Box::new(login)), now)
+    }
+
+    /// A link just accepted that carries requests of HTTP.
+    pub fn http(conn: Conn, now: Moment) -> Self {
+        Self::carrying(Stream::Http(Box::new(conn)), now)
+    }
+
+    fn carrying(stream: Stream, now: Moment) -> Self {
         Self {
-            stream: Stream::Login(Box::new(login)),
+            stream,
             scope: StreamScope::closed(),
             unread: None,
             heard: now,
             free_at: now,
             reading: Reading::On,
+            framing: Framing::Stream,
+        }
+    }
+
+    /// The scope of a stream that begins.
+    pub fn fresh_scope(&self) -> StreamScope {
+        match self.framing {
+            Framing::Stream => StreamScope::closed(),
+            Framing::WebSocket => StreamScope::framed(None),
         }
     }
 

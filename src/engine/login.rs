@@ -6,7 +6,7 @@
 use super::input::{Origin, Secured};
 use super::links::{Link, Login, Reading, Released, Stream, login_of};
 use super::shard::{Shard, install};
-use super::{lifecycle, resumption};
+use super::{http, lifecycle, resumption};
 use crate::base::event::Event;
 use crate::base::time::Now;
 use crate::features::disco;
@@ -64,9 +64,12 @@ pub fn opened(shard: &mut Shard, key: LinkKey, origin: Origin, now: Now, fx: &mu
     if shard.stopping {
         return fx.link(key, LinkEffect::Abort);
     }
-    let negotiation = match origin.entry {
-        super::Entry::Clear => Negotiation::clear(),
-        super::Entry::DirectTls => Negotiation::direct_tls(),
+    if origin.entry.is_http() {
+        return http::opened(shard, key, origin, now);
+    }
+    let negotiation = match origin.entry.is_tls() {
+        false => Negotiation::clear(),
+        true => Negotiation::direct_tls(),
     };
     shard
         .links
@@ -84,6 +87,7 @@ pub fn adopted(shard: &mut Shard, key: LinkKey, released: Released, now: Now, fx
     } = released;
     let (opened, peer) = (login.opened, login.peer);
     let mut link = Link::new(Negotiation::clear(), peer, now.mono);
+    link.framing = login.queue.framing();
     link.stream = Stream::Login(login);
     link.scope = scope;
     shard.links.place(key, link);
@@ -96,9 +100,10 @@ pub fn adopted(shard: &mut Shard, key: LinkKey, released: Released, now: Now, fx
     if !shard.output(key).is_empty() {
         fx.link(key, LinkEffect::Flush);
     }
-    if let Some(unread) = unread {
-        shard.resume_scan(key, unread, now, fx);
+    if let Some(link) = shard.links.get_mut(key) {
+        link.unread = unread;
     }
+    shard.take_unread(key, now, fx);
 }
 
 /// The handshake is done.
@@ -108,11 +113,15 @@ pub fn secured(shard: &mut Shard, key: LinkKey, secured: Secured) {
     };
     link.scope = StreamScope::closed();
     link.reading = Reading::On;
-    let Some(login) = link.login() else { return };
-    login.negotiation.secured(Bindings {
+    let bindings = Bindings {
         exporter: secured.exporter,
         end_point: secured.end_point,
-    });
+    };
+    match &mut link.stream {
+        Stream::Login(login) => login.negotiation.secured(bindings),
+        Stream::Http(conn) => conn.secured(bindings),
+        Stream::Bound(_) | Stream::Closing(_) => {}
+    }
 }
 
 /// The client's header came.
@@ -203,14 +212,9 @@ fn go_on(
         fx.link(key, LinkEffect::Resume);
     }
     proceed(shard, key, result, out, now, fx);
-    let Some(link) = shard.links.get_mut(key) else {
-        return;
-    };
-    if link.reading != Reading::On {
-        return;
-    }
-    if let Some(unread) = link.unread.take() {
-        shard.resume_scan(key, unread, now, fx);
+    let reads = |link: &Link| link.reading == Reading::On;
+    if shard.links.get(key).is_some_and(reads) {
+        shard.take_unread(key, now, fx);
     }
 }
 
@@ -318,7 +322,7 @@ fn authenticated(shard: &mut Shard, key: LinkKey, account: &BareJid, now: Now, f
     let Some(link) = shard.links.get_mut(key) else {
         return;
     };
-    link.scope = StreamScope::closed();
+    link.scope = link.fresh_scope();
     if let Some(login) = link.login() {
         login.authenticated = true;
         shard.backoff.succeeded(login.peer, account.as_str());
@@ -461,6 +465,7 @@ pub fn link_due(shard: &mut Shard, key: LinkKey, now: Now, fx: &mut Effects) {
             }
             return shard.fail(key, StreamError::ConnectionTimeout, now, fx);
         }
+        Stream::Http(_) => return http::due(shard, key, now, fx),
         Stream::Closing(_) => return,
         Stream::Bound(session) => *session,
     };

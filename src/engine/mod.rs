@@ -3,9 +3,10 @@
 pub mod backoff;
 pub mod deliver;
 pub mod dispatch;
+pub mod http;
 pub mod inbound;
 pub mod input;
-pub mod lifecycle;
+mod lifecycle;
 pub mod links;
 pub mod login;
 pub mod management;
@@ -15,11 +16,12 @@ pub mod route;
 pub mod serve;
 pub mod shard;
 pub mod shutdown;
+pub mod websocket;
 
 pub use crate::session::ctx::{Revival, Setup, home};
-pub use crate::session::effects::{Effects, LinkEffect, LinkKey, LinkTag};
+pub use crate::session::effects::{Effects, Errand, ErrandKind, LinkEffect, LinkKey, LinkTag};
 pub use crate::session::parcel::Batch;
-pub use crate::session::policy::Policy;
+pub use crate::session::policy::{HttpPolicy, Policy};
 pub use input::{Command, Entry, Input, Origin, Secured};
 pub use links::Released;
 pub use shard::{Report, Shard};

@@ -6,12 +6,13 @@ use std::time::Duration;
 use super::inbound;
 use super::links::{Link, Reading, Stream, Unread};
 use super::shard::Shard;
-use super::{login, route};
+use super::{http, login, route};
 use crate::base::time::{Moment, Now};
 use crate::session::ctx::{Core, Ctx, Due};
 use crate::session::effects::{Effects, LinkEffect, LinkKey};
 use crate::session::session::{Flags, SessionKey};
-use crate::xmpp::xml::{Bounds, Progress, Scanner, StreamScope};
+use crate::transport::framing::Framing;
+use crate::xmpp::xml::{Bounds, Element, Progress, Scanner, StreamScope};
 
 /// How far a shaped link may be ahead of its rate.
 const BURST: Duration = Duration::from_secs(1);
@@ -33,9 +34,20 @@ impl Shard {
             return;
         }
         self.shape(key, bytes.len(), now, fx);
+        self.take_in(key, bytes, now, fx);
+    }
+
+    /// Octets of a link that were paid for.
+    pub(super) fn take_in(&mut self, key: LinkKey, bytes: &[u8], now: Now, fx: &mut Effects) {
         let Some(link) = self.links.get_mut(key) else {
             return;
         };
+        if matches!(link.stream, Stream::Http(_)) {
+            return http::receive(self, key, bytes, now, fx);
+        }
+        if link.framing == Framing::WebSocket {
+            return self.receive_frames(key, bytes, now, fx);
+        }
         match link.unread.take() {
             Some(mut unread) => {
                 unread.octets.extend_from_slice(bytes);
@@ -47,7 +59,11 @@ impl Shard {
                 if taken < bytes.len() {
                     let mut octets = self.core.pool.take();
                     octets.extend_from_slice(&bytes[taken..]);
-                    self.keep_unread(key, Box::new(Unread { octets, scanner }), fx);
+                    let unread = Unread {
+                        scanner,
+                        ..Unread::of(octets)
+                    };
+                    self.keep_unread(key, Box::new(unread), fx);
                 } else if let Some(scanner) = scanner {
                     self.give_scanner(scanner);
                 }
@@ -102,19 +118,26 @@ impl Shard {
         };
         link.reading = Reading::On;
         fx.link(key, LinkEffect::Resume);
+        self.take_unread(key, now, fx);
+    }
+
+    /// Goes on with octets that were kept.
+    pub(super) fn take_unread(&mut self, key: LinkKey, now: Now, fx: &mut Effects) {
+        let Some(link) = self.links.get_mut(key) else {
+            return;
+        };
+        if matches!(link.stream, Stream::Http(_)) || link.framing == Framing::WebSocket {
+            if link.unread.is_some() {
+                self.take_in(key, &[], now, fx);
+            }
+            return;
+        }
         if let Some(unread) = link.unread.take() {
             self.resume_scan(key, unread, now, fx);
         }
     }
 
-    /// Goes on with octets that were kept.
-    pub(super) fn resume_scan(
-        &mut self,
-        key: LinkKey,
-        mut unread: Box<Unread>,
-        now: Now,
-        fx: &mut Effects,
-    ) {
+    fn resume_scan(&mut self, key: LinkKey, mut unread: Box<Unread>, now: Now, fx: &mut Effects) {
         let scanner = unread.scanner.take();
         let scanner = scanner.or_else(|| self.scanners.pop()).unwrap_or_default();
         let octets = std::mem::take(&mut unread.octets);
@@ -199,7 +222,7 @@ impl Shard {
                     taken
                 }
                 Ok(Progress::Element(taken)) => {
-                    self.element(key, scope, &scanner, &rest[..taken], now, fx);
+                    self.element(key, scope, scanner.element(&rest[..taken]), now, fx);
                     taken
                 }
                 Ok(Progress::End(taken)) => {
@@ -224,12 +247,10 @@ impl Shard {
         &mut self,
         key: LinkKey,
         scope: StreamScope,
-        scanner: &Scanner,
-        bytes: &[u8],
+        element: Element<'_>,
         now: Now,
         fx: &mut Effects,
     ) {
-        let element = scanner.element(bytes);
         let Some(link) = self.links.get_mut(key) else {
             return;
         };
@@ -305,7 +326,7 @@ const fn is_space(octet: u8) -> bool {
 }
 
 /// RFC 6120 section 13.12: what a peer may send depends on whether we know who it is.
-fn bounds_of(core: &Core, link: &Link) -> Bounds {
+pub(super) fn bounds_of(core: &Core, link: &Link) -> Bounds {
     let limits = &core.policy.limits;
     let known = match &link.stream {
         Stream::Login(login) => login.authenticated,

@@ -95,10 +95,13 @@ fn take_over(shard: &mut Shard, session: SessionKey, asked: &Asked, now: Now, fx
     };
     management.detached = None;
     management.told = management.handled();
-    let mut octets = greeting.output().to_vec();
-    resume::write_resumed(&mut octets, &asked.previd, management.told);
+    let told = management.told;
+    greeting.append(&mut core.pool, |out| {
+        resume::write_resumed(out, &asked.previd, told);
+    });
+    let (pool, framing) = (&mut core.pool, greeting.framing());
+    entry.queue.replay(pool, framing, greeting.output());
     greeting.discard(&mut core.pool);
-    entry.queue.replay(&mut core.pool, &octets);
     if let Some(link) = shard.links.get_mut(asked.link) {
         link.stream = Stream::Bound(session);
     }
@@ -116,14 +119,15 @@ fn take_over(shard: &mut Shard, session: SessionKey, asked: &Asked, now: Now, fx
 
 /// The link that a resumed session had is closed with `conflict`.
 fn replace_link(shard: &mut Shard, former: LinkKey, fx: &mut Effects) {
-    let mut queue = Queue::default();
+    let Some(link) = shard.links.get_mut(former) else {
+        return;
+    };
+    let mut queue = Queue::framed(link.framing);
     queue.append(&mut shard.core.pool, |out| {
         StreamError::Conflict.write(out);
         out.extend_from_slice(b"</stream:stream>");
     });
-    if let Some(link) = shard.links.get_mut(former) {
-        link.close_with(queue, former, fx);
-    }
+    link.close_with(queue, former, fx);
 }
 
 /// The client may bind instead. `h` as far as the journal knows it.

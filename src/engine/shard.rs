@@ -7,7 +7,8 @@ use super::inbound::Scratch;
 use super::input::{Command, Input};
 use super::lifecycle::{self, Farewell};
 use super::links::{Link, Links, Reading, Released, Stream};
-use super::{deliver, login, management, resumption, route, shutdown};
+use super::websocket::Assembly;
+use super::{deliver, http, login, management, resumption, route, shutdown};
 use crate::base::event::Event;
 use crate::base::pool::RESTING_MAX;
 use crate::base::slab::Mirror;
@@ -18,6 +19,7 @@ use crate::session::effects::{Effects, LinkEffect, LinkKey};
 use crate::session::session::{Flags, SessionKey};
 use crate::session::{offline, parcel::Batch, record};
 use crate::store::{MessageId, Op, Refusal, Reply, StreamId, Ticket};
+use crate::transport::framing::Framing;
 use crate::xmpp::error::StreamError;
 use crate::xmpp::xml::Scanner;
 
@@ -27,6 +29,7 @@ pub struct Report {
     pub links: usize,
     pub sessions: usize,
     pub sessions_detached: usize,
+    pub sessions_websocket: usize,
     pub accounts: usize,
     pub waiting_for_storage: usize,
     pub messages_received: u64,
@@ -45,6 +48,12 @@ pub struct Shard {
         reason = "a link borrows the box: nothing is moved but a pointer"
     )]
     pub(super) scanners: Vec<Box<Scanner>>,
+    /// Buffers for the messages of WebSockets, likewise.
+    #[expect(
+        clippy::vec_box,
+        reason = "a link borrows the box: nothing is moved but a pointer"
+    )]
+    pub(super) assemblies: Vec<Box<Assembly>>,
     pub(super) scratch: Scratch,
     due: Vec<Due>,
     pub(super) stopping: bool,
@@ -67,6 +76,7 @@ impl Shard {
             core,
             links: Mirror::new(),
             scanners: Vec::new(),
+            assemblies: Vec::new(),
             scratch: Scratch::default(),
             due: Vec::new(),
             stopping: false,
@@ -122,6 +132,7 @@ impl Shard {
         self.core.rest();
         self.due.shrink_to(RESTING_MAX);
         self.scanners.truncate(RESTING_MAX);
+        self.assemblies.truncate(RESTING_MAX);
     }
 
     /// When [`Shard::expire`] has something to do next. A reactor need not wake earlier.
@@ -137,6 +148,7 @@ impl Shard {
                 .session(*key)
                 .map_or(&[], |session| session.queue.output()),
             Some(Stream::Login(login)) => login.queue.output(),
+            Some(Stream::Http(conn)) => conn.queue.output(),
             Some(Stream::Closing(queue)) => queue.output(),
             None => &[],
         }
@@ -149,6 +161,7 @@ impl Shard {
         };
         match &mut entry.stream {
             Stream::Login(login) => login.queue.wrote(&mut self.core.pool, octets, |_| ()),
+            Stream::Http(conn) => conn.queue.wrote(&mut self.core.pool, octets, |_| ()),
             Stream::Closing(queue) => queue.wrote(&mut self.core.pool, octets, |_| ()),
             Stream::Bound(key) => {
                 let key = *key;
@@ -167,7 +180,7 @@ impl Shard {
                 unread,
                 scope: entry.scope,
             })),
-            Stream::Bound(_) | Stream::Closing(_) => None,
+            Stream::Bound(_) | Stream::Http(_) | Stream::Closing(_) => None,
         }
     }
 
@@ -252,7 +265,11 @@ impl Shard {
             .sessions
             .iter()
             .filter(|(_, session)| session.link.is_none());
+        let framed = core.sessions.iter().filter(|(_, session)| {
+            session.link.is_some() && session.queue.framing() == Framing::WebSocket
+        });
         Report {
+            sessions_websocket: framed.count(),
             links: self.links.len(),
             sessions: core.sessions.len(),
             sessions_detached: detached.count(),
@@ -320,6 +337,7 @@ impl Shard {
                 );
             }
             Stream::Login(mut login) => login.queue.discard(&mut self.core.pool),
+            Stream::Http(mut conn) => conn.discard(&mut self.core.pool),
             Stream::Closing(mut queue) => queue.discard(&mut self.core.pool),
         }
     }
@@ -424,6 +442,7 @@ impl Shard {
             now,
         };
         match command {
+            Command::Errand { link, answer } => http::errand_done(self, link, answer, now, fx),
             Command::Reload(policy) => {
                 self.core.caps_ver = disco::caps_ver(&policy);
                 self.core.policy = policy;
@@ -486,7 +505,7 @@ impl Shard {
                 let queue = login.goodbye(&mut self.core);
                 link.close_with(queue, key, fx);
             }
-            Stream::Closing(_) => {}
+            Stream::Http(_) | Stream::Closing(_) => {}
         }
     }
 
@@ -510,6 +529,10 @@ impl Shard {
             Stream::Login(login) => {
                 let queue = login.last_words(&mut self.core, error);
                 link.close_with(queue, key, fx);
+            }
+            Stream::Http(conn) => {
+                let queue = std::mem::take(&mut conn.queue);
+                return link.close_with(queue, key, fx);
             }
             Stream::Closing(_) => return,
         }

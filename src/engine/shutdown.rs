@@ -40,7 +40,7 @@ pub fn stop(shard: &mut Shard, now: Now, fx: &mut Effects) {
     let logins: Vec<LinkKey> = shard
         .links
         .iter()
-        .filter(|(_, link)| matches!(link.stream, Stream::Login(_)))
+        .filter(|(_, link)| matches!(link.stream, Stream::Login(_) | Stream::Http(_)))
         .map(|(key, _)| key)
         .collect();
     for key in logins {

@@ -119,6 +119,7 @@ mod tests {
             require_tls: false,
             offer_tls: false,
             contacts: Vec::new(),
+            http: Default::default(),
             limits: Limits::default(),
             secret: [0; 32],
         };

@@ -16,7 +16,7 @@ use crossbeam::channel::{Receiver, Sender, bounded};
 use mio::Poll;
 
 use crate::base::event::Event;
-use crate::engine::{self, Command, Policy, Report, Setup};
+use crate::engine::{self, Command, Errand, Policy, Report, Setup};
 use crate::store::{MessageId, Ops, Replies, ShardId};
 
 mod bell;
@@ -65,8 +65,13 @@ pub struct Plan {
     pub next_id: MessageId,
     /// Takes what the shards have to tell.
     pub events: EventSink,
+    /// Takes what the shards want done elsewhere.
+    pub errands: ErrandSink,
     pub give_back: GiveBack,
 }
+
+/// Takes the errands of one turn and leaves the list empty; must not wait.
+pub type ErrandSink = Arc<dyn Fn(ShardId, &mut Vec<Errand>) + Send + Sync>;
 
 /// Gives memory that nobody uses back to the system. Reactors call it when nothing has happened
 /// for a while.
@@ -283,6 +288,7 @@ impl Reactors {
                 shared: self.shared.clone(),
                 submit: submit.clone(),
                 events: self.plan.events.clone(),
+                errands: self.plan.errands.clone(),
                 give_back: self.plan.give_back,
             };
             let own = parts.descriptors();

@@ -15,7 +15,7 @@ use crate::io::handoff::Courier;
 use crate::io::links::{Links, MAIL_TOKEN};
 use crate::io::listener::Listener;
 use crate::io::mailbox::{Inlet, Post};
-use crate::io::{EventSink, GiveBack, ShardReport, Shared, Submit, Unused};
+use crate::io::{ErrandSink, EventSink, GiveBack, ShardReport, Shared, Submit, Unused};
 use crate::store::ShardId;
 
 /// Events taken from the kernel in one turn.
@@ -44,6 +44,7 @@ pub(super) struct Reactor {
     shared: Arc<Shared>,
     submit: Submit,
     sink: EventSink,
+    errands: ErrandSink,
     give_back: GiveBack,
     shard: Guarded,
     links: Links,
@@ -77,6 +78,7 @@ pub(super) struct Parts {
     pub(super) shared: Arc<Shared>,
     pub(super) submit: Submit,
     pub(super) events: EventSink,
+    pub(super) errands: ErrandSink,
     pub(super) give_back: GiveBack,
 }
 
@@ -108,6 +110,7 @@ impl Reactor {
             shared: parts.shared,
             submit: parts.submit,
             sink: parts.events,
+            errands: parts.errands,
             give_back: parts.give_back,
             courier: parts.courier,
             batches: Vec::new(),
@@ -171,6 +174,7 @@ impl Reactor {
         self.post_mail(); // at most one wake-up per shard
         self.links.drop_condemned(&mut self.shard);
         self.log();
+        self.run_errands();
         self.tell_progress();
         self.rest();
         Ok(())
@@ -329,6 +333,13 @@ impl Reactor {
         for to in self.called.drain(..) {
             // A second ring for the same shard finds it awake.
             self.shared.inlets[usize::from(to)].ring();
+        }
+    }
+
+    fn run_errands(&mut self) {
+        let errands = &mut self.shard.effects.errands;
+        if !errands.is_empty() {
+            (self.errands)(self.id, errands);
         }
     }
 

@@ -62,6 +62,8 @@ impl Flags {
     pub(super) const COUNTED: Self = Self(1 << 15);
     /// `close_notify` is sealed.
     pub(super) const NOTIFIED: Self = Self(1 << 16);
+    /// The listener was one for HTTP.
+    pub(super) const HTTP: Self = Self(1 << 17);
 
     pub(super) const fn has(self, flag: Self) -> bool {
         self.0 & flag.0 == flag.0
@@ -108,10 +110,12 @@ pub(super) enum Sent {
 
 impl Socket {
     pub(super) fn entry(&self) -> Entry {
-        if self.flags.has(Flags::DIRECT) {
-            Entry::DirectTls
-        } else {
-            Entry::Clear
+        let tls = self.flags.has(Flags::DIRECT);
+        match (self.flags.has(Flags::HTTP), tls) {
+            (false, false) => Entry::Clear,
+            (false, true) => Entry::DirectTls,
+            (true, false) => Entry::Http,
+            (true, true) => Entry::Https,
         }
     }
 

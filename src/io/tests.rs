@@ -15,6 +15,7 @@ fn policy(limits: Limits) -> Arc<Policy> {
         require_tls: false,
         offer_tls: false,
         contacts: Vec::new(),
+        http: Default::default(),
         limits,
         secret: [0; 32],
     })
@@ -32,6 +33,7 @@ fn plan(shards: u16, private_descriptors: bool, limits: Limits) -> Plan {
         policy: policy(limits),
         next_id: MessageId(1),
         events: Arc::new(|_, events| events.clear()),
+        errands: Arc::new(|_, errands| errands.clear()),
         give_back: |_| (),
     }
 }

@@ -21,6 +21,7 @@ pub struct TlsShared {
     resolver: Arc<Resolver>,
     starttls: Arc<ServerConfig>,
     direct: Arc<ServerConfig>,
+    https: Arc<ServerConfig>,
 }
 
 impl TlsShared {
@@ -49,6 +50,7 @@ impl TlsShared {
             starttls: build(&[])?,
             // XEP-0368 section 3.
             direct: build(&[b"xmpp-client"])?,
+            https: build(&[b"http/1.1"])?,
             resolver,
         })
     }
@@ -126,8 +128,10 @@ impl Tls {
     /// When rustls refuses its configuration.
     pub fn accept(shared: &TlsShared, entry: Entry) -> Result<Box<Self>, Error> {
         let config = match entry {
-            Entry::Clear => &shared.starttls,
+            // A link of `http` never begins TLS.
+            Entry::Clear | Entry::Http => &shared.starttls,
             Entry::DirectTls => &shared.direct,
+            Entry::Https => &shared.https,
         };
         Ok(Box::new(Self {
             connection: UnbufferedServerConnection::new(config.clone())?,

@@ -19,17 +19,21 @@ use super::exit::{Exit, Failure};
 use super::live::Live;
 use super::log::Log;
 use super::manager::tell_manager;
+use super::metrics::Errands;
 use super::plan::{Machine, Plan};
 use super::reload::Reloader;
 use super::signals::{self, Outcome, Wish};
 use super::status::Listeners;
 use super::{admin, data, demo, vault};
 use crate::base::event::Event;
-use crate::engine::{Command, Entry, Policy, Revival};
+use crate::engine::{Command, Entry, HttpPolicy, Policy, Revival};
 use crate::io::{self, Bind, GiveBack, Reactors, StartError, TlsShared, Unused};
 use crate::store::journal::DamageKind;
 use crate::store::worker::Storage;
 use crate::store::{Recovered, StreamId};
+use crate::transport::http::forwarded::Source;
+use crate::transport::http::network::Networks;
+use crate::transport::http::origin::Origins;
 
 /// How often the certificate is looked at.
 const DAY: Duration = Duration::from_secs(86_400);
@@ -170,6 +174,7 @@ fn start(
     let policy = Arc::new(policy(config, &plan, secret));
     let listeners = binds(config);
     let entries: Vec<Entry> = listeners.iter().map(|bind| bind.entry).collect();
+    let errands = Errands::new();
     let reactors = Reactors::bind(io::Plan {
         shards: plan.shards,
         listeners,
@@ -181,6 +186,7 @@ fn start(
             let log = log.clone();
             Arc::new(move |shard, events: &mut Vec<Event>| log.events(shard, events))
         },
+        errands: errands.sink(),
         give_back,
     })
     .map_err(start_failure)?;
@@ -205,6 +211,9 @@ fn start(
         &config.data_dir,
         wishes.clone(),
     );
+    errands
+        .serve(live.clone(), storage.clone())
+        .map_err(|e| Failure::new(Exit::Internal, e))?;
     let mut desk = Desk::new(accounts, config.domains.clone(), Some(live.clone()));
     std::thread::Builder::new()
         .name("admin".into())
@@ -305,6 +314,18 @@ pub fn policy(config: &Config, plan: &Plan, secret: [u8; 32]) -> Policy {
         require_tls: config.require_tls,
         offer_tls: true,
         contacts: config.contacts.fields(),
+        http: HttpPolicy {
+            // Each entry was checked when it was read.
+            origins: Origins::new(config.http_origins.iter().map(String::as_str))
+                .unwrap_or_default(),
+            proxies: Networks::new(config.http_proxies.iter().map(String::as_str))
+                .unwrap_or_default(),
+            proxy_header: match config.http_proxy_header.as_str() {
+                "forwarded" => Source::Forwarded,
+                _ => Source::XForwardedFor,
+            },
+            public_url: config.http_public_url.clone(),
+        },
         limits,
         secret,
     }
@@ -314,6 +335,8 @@ fn binds(config: &Config) -> Vec<Bind> {
     let lists = [
         (&config.listen_c2s, Entry::Clear),
         (&config.listen_c2s_tls, Entry::DirectTls),
+        (&config.listen_http, Entry::Http),
+        (&config.listen_https, Entry::Https),
     ];
     let all = lists
         .into_iter()
@@ -354,6 +377,8 @@ fn listed(addresses: &[SocketAddr], entries: &[Entry]) -> Listeners {
     Listeners {
         c2s: of(Entry::Clear),
         c2s_tls: of(Entry::DirectTls),
+        http: of(Entry::Http),
+        https: of(Entry::Https),
     }
 }
 
@@ -410,7 +435,12 @@ pub fn tell_certificate(chain: &[u8], origin: Origin, mode: Mode) {
 
 fn tell_started(loaded: &Loaded, live: &Live, log: &Log, began: Instant) {
     let listeners = live.listeners();
-    let lists = [("c2s", &listeners.c2s), ("c2s_tls", &listeners.c2s_tls)];
+    let lists = [
+        ("c2s", &listeners.c2s),
+        ("c2s_tls", &listeners.c2s_tls),
+        ("http", &listeners.http),
+        ("https", &listeners.https),
+    ];
     for (kind, address) in lists
         .iter()
         .flat_map(|(k, list)| list.iter().map(move |a| (k, a)))

@@ -249,10 +249,15 @@ fn check_machine(config: &Config, findings: &mut Findings) {
 fn check_ports(config: &Config, running: Option<&Status>, findings: &mut Findings) {
     const SUBJECT: &str = "port";
     let ours: Vec<&String> = running.map_or(Vec::new(), |status| {
-        let Listeners { c2s, c2s_tls } = &status.listeners;
-        c2s.iter().chain(c2s_tls).collect()
+        let Listeners {
+            c2s,
+            c2s_tls,
+            http,
+            https,
+        } = &status.listeners;
+        [c2s, c2s_tls, http, https].into_iter().flatten().collect()
     });
-    for text in config.listen_c2s.iter().chain(&config.listen_c2s_tls) {
+    for text in config.addresses() {
         let Ok(address) = text.parse::<SocketAddr>() else {
             continue;
         };

@@ -25,9 +25,15 @@ pub struct Config {
     pub shutdown_timeout: Duration,
     pub listen_c2s: Vec<String>,
     pub listen_c2s_tls: Vec<String>,
+    pub listen_http: Vec<String>,
+    pub listen_https: Vec<String>,
     pub certificate: Option<PathBuf>,
     pub key: Option<PathBuf>,
     pub require_tls: bool,
+    pub http_origins: Vec<String>,
+    pub http_proxies: Vec<String>,
+    pub http_proxy_header: String,
+    pub http_public_url: Option<String>,
     /// Zero: the server decides.
     pub shards: u16,
     pub limits: Limits,
@@ -68,6 +74,19 @@ impl Contacts {
     }
 }
 
+impl Config {
+    /// Every address that is listened on.
+    pub fn addresses(&self) -> impl Iterator<Item = &String> {
+        let lists = [
+            &self.listen_c2s,
+            &self.listen_c2s_tls,
+            &self.listen_http,
+            &self.listen_https,
+        ];
+        lists.into_iter().flatten()
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -79,9 +98,16 @@ impl Default for Config {
             shutdown_timeout: Duration::from_secs(10),
             listen_c2s: vec!["0.0.0.0:5222".into(), "[::]:5222".into()],
             listen_c2s_tls: vec!["0.0.0.0:5223".into(), "[::]:5223".into()],
+            // Who has no use for browsers need not watch over two more ports.
+            listen_http: Vec::new(),
+            listen_https: Vec::new(),
             certificate: None,
             key: None,
             require_tls: true,
+            http_origins: Vec::new(),
+            http_proxies: Vec::new(),
+            http_proxy_header: "x-forwarded-for".into(),
+            http_public_url: None,
             shards: 0,
             limits: Limits::default(),
             log_level: "info".into(),
@@ -324,6 +350,8 @@ impl Reader {
             ("domain", Value::Text("localhost".into())),
             ("listen.c2s", loopback(5222)),
             ("listen.c2s_tls", loopback(5223)),
+            ("listen.http", loopback(5280)),
+            ("listen.https", loopback(5443)),
             // The newcomer reads the banner, not the log.
             ("log.level", Value::Text("warn".into())),
         ];
@@ -353,7 +381,7 @@ impl Reader {
                 format!("{one} is set without {other}; give both or none"),
             ));
         }
-        if config.listen_c2s.is_empty() && config.listen_c2s_tls.is_empty() {
+        if config.addresses().next().is_none() {
             let text = "there is no address to listen on; give listen.c2s or listen.c2s_tls";
             found.push(("listen.c2s", text.into()));
         }
@@ -471,6 +499,8 @@ fn not_loopback(config: &Config) -> Option<(&'static str, String)> {
     let tables = [
         ("listen.c2s", &config.listen_c2s),
         ("listen.c2s_tls", &config.listen_c2s_tls),
+        ("listen.http", &config.listen_http),
+        ("listen.https", &config.listen_https),
     ];
     let lists = tables
         .into_iter()

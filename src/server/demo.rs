@@ -39,6 +39,7 @@ pub fn banner(listeners: &Listeners, domain: &str, data_dir: &str) -> String {
         [] => "-".to_owned(),
         addresses => addresses.join("  "),
     };
+    let first = |addresses: &[String]| addresses.first().cloned().unwrap_or_else(|| "-".into());
     let port = listeners
         .c2s
         .first()
@@ -54,6 +55,7 @@ encke is running in standalone mode: on this machine only, to try it out.
   server      127.0.0.1, port {port} (STARTTLS); the certificate is self-signed: accept it
   listening   {}
   with TLS    {}
+  browsers    WebSocket at ws://{}/ws and wss://{}/ws
   data        {data_dir}
 
   For example: profanity, then  /connect romeo@{domain} server 127.0.0.1 port {port} tls trust
@@ -64,6 +66,8 @@ encke is running in standalone mode: on this machine only, to try it out.
         NAMES[4..].join(" "),
         list(&listeners.c2s),
         list(&listeners.c2s_tls),
+        first(&listeners.http),
+        first(&listeners.https),
     )
 }
 
@@ -76,6 +80,8 @@ mod tests {
         let listeners = Listeners {
             c2s: vec!["127.0.0.1:5222".into(), "[::1]:5222".into()],
             c2s_tls: vec!["127.0.0.1:5223".into()],
+            http: vec!["127.0.0.1:5280".into(), "[::1]:5280".into()],
+            https: vec!["127.0.0.1:5443".into()],
         };
         let text = banner(&listeners, "localhost", "encke-data");
         assert!(text.lines().count() <= 15);

@@ -12,6 +12,7 @@ use super::signals::Wish;
 use super::status::{Listeners, ShardStatus, Status, StorageStatus, memory_octets};
 use crate::engine::Command;
 use crate::io::{Handle, ShardReport};
+use crate::store::ShardId;
 use crate::store::worker::Storage;
 
 /// What `status` and `user` need of a running server. Clones see the same server.
@@ -80,6 +81,11 @@ impl Live {
         self.with(|reactors| reactors.broadcast(command));
     }
 
+    /// Gives one shard a command.
+    pub fn command(&self, shard: ShardId, command: Command) {
+        self.with(|reactors| reactors.command(shard, command));
+    }
+
     /// Ends all sessions of an account. Its home shard knows them; the others do nothing.
     pub fn kick(&self, jid: &str, condition: &'static str) {
         self.broadcast(|| Command::Kick {
@@ -133,6 +139,7 @@ fn shard_status(report: &ShardReport) -> ShardStatus {
         links: report.links,
         sessions: report.engine.sessions,
         sessions_detached: report.engine.sessions_detached,
+        sessions_websocket: report.engine.sessions_websocket,
         accounts: report.engine.accounts,
         mail: report.mail_posts,
         mail_octets: report.mail_octets,
@@ -141,5 +148,10 @@ fn shard_status(report: &ShardReport) -> ShardStatus {
         messages_delivered: report.engine.messages_delivered,
         messages_stored: report.engine.messages_stored,
         panics: report.engine.panics,
+        turns: report.turns,
+        links_accepted: report.io.accepted,
+        links_refused: report.io.refused,
+        octets_read: report.io.octets_read,
+        octets_written: report.io.octets_written,
     }
 }

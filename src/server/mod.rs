@@ -18,6 +18,7 @@ mod kernel;
 mod live;
 pub mod log;
 mod manager;
+mod metrics;
 pub mod options;
 mod password;
 pub mod plan;

@@ -269,6 +269,23 @@ pub const ROWS: &[Row] = &[
     )
     .restart(),
     Row::new(
+        "listen.http",
+        Kind::Addresses,
+        texts!(listen_http),
+        "Where browsers and reverse proxies connect in clear; from elsewhere than this machine and \
+         http.proxies c2s.require_tls refuses a login.",
+    )
+    .restart()
+    .example("[\"127.0.0.1:5280\", \"[::1]:5280\"]"),
+    Row::new(
+        "listen.https",
+        Kind::Addresses,
+        texts!(listen_https),
+        "Where browsers connect with TLS.",
+    )
+    .restart()
+    .example("[\"0.0.0.0:5443\", \"[::]:5443\"]"),
+    Row::new(
         "tls.certificate",
         Kind::Path,
         path!(certificate),
@@ -288,6 +305,33 @@ pub const ROWS: &[Row] = &[
         flag!(require_tls),
         "Whether login needs TLS; false admits passwords in clear: loopback and benchmarks only.",
     ),
+    Row::new(
+        "http.origins",
+        Kind::Origins,
+        texts!(http_origins),
+        "Web sites whose pages may use this server, beside its own: scheme, host and port.",
+    )
+    .example("[\"https://chat.example.org\"]"),
+    Row::new(
+        "http.proxies",
+        Kind::Networks,
+        texts!(http_proxies),
+        "Networks of reverse proxies that are believed about where a request came from.",
+    )
+    .example("[\"127.0.0.0/8\", \"::1/128\"]"),
+    Row::new(
+        "http.proxy_header",
+        Kind::Choice(&["x-forwarded-for", "forwarded"]),
+        word!(http_proxy_header),
+        "Where those proxies write the address of the client.",
+    ),
+    Row::new(
+        "http.public_url",
+        Kind::Url,
+        text!(http_public_url),
+        "How browsers reach this server, where it is not as the request says (XEP-0156).",
+    )
+    .example("\"https://chat.example.org\""),
     Row::new(
         "shards.count",
         Kind::NumberOrAuto(Bounds::new("shards", 1, 1024)),
@@ -385,6 +429,24 @@ pub const ROWS: &[Row] = &[
         span(1, 600),
         seconds!(limits.login_timeout),
         "From connecting to a bound session; slower clients are closed.",
+    ),
+    Row::new(
+        "limits.http_request_timeout",
+        span(1, 600),
+        seconds!(limits.http_request_timeout),
+        "From the first octet of an HTTP request to its last.",
+    ),
+    Row::new(
+        "limits.http_idle_timeout",
+        span(1, 3_600),
+        seconds!(limits.http_idle_timeout),
+        "How long an HTTP connection may wait for its next request.",
+    ),
+    Row::new(
+        "limits.http_head_octets_max",
+        octets(1_024, 65_536),
+        number!(limits.http_head_octets_max),
+        "The head of one HTTP request; more is refused.",
     ),
     Row::new(
         "limits.silence_timeout",
@@ -569,7 +631,7 @@ mod tests {
                 Kind::Number(bounds) | Kind::NumberOrAuto(bounds) => Value::Number(bounds.min),
                 Kind::Flag | Kind::FlagOrAuto => Value::Flag(false),
                 Kind::Choice(words) => Value::Text(words[0].into()),
-                Kind::Domain | Kind::Path | Kind::Target | Kind::Hexadecimal { .. } => {
+                Kind::Domain | Kind::Path | Kind::Target | Kind::Url | Kind::Hexadecimal { .. } => {
                     Value::Text("x".into())
                 }
                 _ => Value::Texts(vec!["x".into(), "y".into()]),

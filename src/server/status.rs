@@ -26,6 +26,8 @@ pub struct Status {
 pub struct Listeners {
     pub c2s: Vec<String>,
     pub c2s_tls: Vec<String>,
+    pub http: Vec<String>,
+    pub https: Vec<String>,
 }
 
 /// One shard.
@@ -35,6 +37,7 @@ pub struct ShardStatus {
     pub links: usize,
     pub sessions: usize,
     pub sessions_detached: usize,
+    pub sessions_websocket: usize,
     pub accounts: usize,
     /// What waits in its mailbox.
     pub mail: usize,
@@ -44,6 +47,11 @@ pub struct ShardStatus {
     pub messages_delivered: u64,
     pub messages_stored: u64,
     pub panics: u64,
+    pub turns: u64,
+    pub links_accepted: u64,
+    pub links_refused: u64,
+    pub octets_read: u64,
+    pub octets_written: u64,
 }
 
 /// What waits in storage.
@@ -65,6 +73,8 @@ impl Status {
             ("up for", span(self.uptime_seconds)),
             ("listening", listed(&self.listeners.c2s)),
             ("with TLS", listed(&self.listeners.c2s_tls)),
+            ("HTTP", listed(&self.listeners.http)),
+            ("HTTPS", listed(&self.listeners.https)),
             ("memory", format!("{} MB", self.memory_octets / 1_000_000)),
             (
                 "links",

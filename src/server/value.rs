@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 
 use toml::de::DeValue;
 
+use crate::transport::http::network::Networks;
+use crate::transport::http::origin::Origins;
 use crate::xmpp::jid::BareJid;
 
 /// What one option is set to.
@@ -44,6 +46,12 @@ pub enum Kind {
     Target,
     /// Addresses of people: `mailto:`, `xmpp:` or `https:`.
     Uris,
+    /// Web origins (RFC 6454): scheme, host and perhaps a port.
+    Origins,
+    /// Networks of IP addresses, such as `10.0.0.0/8`.
+    Networks,
+    /// Where a web server begins: an origin and perhaps a path.
+    Url,
     /// So many octets in hexadecimal.
     Hexadecimal {
         octets: usize,
@@ -107,6 +115,9 @@ impl Kind {
             Self::Jids => raw.texts("JID", bare_jid),
             Self::Addresses => raw.texts("address", address),
             Self::Uris => raw.texts("URI", uri),
+            Self::Origins => raw.texts("origin", origin),
+            Self::Networks => raw.texts("network", network),
+            Self::Url => url(raw.text()?).map(Value::Text),
             Self::Path | Self::Target => match raw.text()? {
                 "" => Err("is empty; give a path".into()),
                 path => Ok(Value::Text(path.into())),
@@ -134,6 +145,9 @@ impl Kind {
             Self::Path => "path".into(),
             Self::Target => "\"stderr\", \"stdout\" or a path".into(),
             Self::Uris => "list of mailto:, xmpp: or https: URIs".into(),
+            Self::Origins => "list of web origins".into(),
+            Self::Networks => "list of networks".into(),
+            Self::Url => "http: or https: URL".into(),
             Self::Hexadecimal { octets } => format!("{octets} octets in hexadecimal"),
         }
     }
@@ -303,6 +317,38 @@ fn uri(text: &str) -> Result<String, String> {
     Err(format!(
         "{text:?} is no address of a person; begin with mailto:, xmpp: or https:"
     ))
+}
+
+fn origin(text: &str) -> Result<String, String> {
+    match Origins::new([text]) {
+        Ok(_) => Ok(text.into()),
+        Err(_) => Err(format!(
+            "{text:?} is no origin; give scheme, host and perhaps a port, such as \
+             \"https://chat.example.org\""
+        )),
+    }
+}
+
+fn network(text: &str) -> Result<String, String> {
+    match Networks::new([text]) {
+        Ok(_) => Ok(text.into()),
+        Err(_) => Err(format!(
+            "{text:?} is no network; give an address and a length, such as \"10.0.0.0/8\""
+        )),
+    }
+}
+
+fn url(text: &str) -> Result<String, String> {
+    let begins = text.find("://").map(|at| at + 3);
+    let end = begins.and_then(|at| Some(text.get(at..)?.find('/')? + at));
+    let (base, path) = text.split_at(end.unwrap_or(text.len()));
+    let plain = |octet: u8| octet.is_ascii_alphanumeric() || b"/-._~".contains(&octet);
+    match Origins::new([base]) {
+        Ok(_) if path.bytes().all(plain) => Ok(text.trim_end_matches('/').into()),
+        _ => Err(format!(
+            "{text:?} is no URL; give one such as \"https://chat.example.org\""
+        )),
+    }
 }
 
 fn hexadecimal(text: &str, octets: usize) -> Result<Value, String> {

@@ -32,6 +32,20 @@ pub enum LinkEffect {
     Abort,
 }
 
+/// What a shard wants done where waiting is allowed, for a link that waits for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Errand {
+    pub link: LinkKey,
+    pub kind: ErrandKind,
+}
+
+/// What is to be fetched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrandKind {
+    /// The counters of the whole server, as OpenMetrics.
+    Metrics,
+}
+
 /// All that one input caused. Reused from turn to turn. An effect never owns octets of a link.
 #[derive(Default)]
 pub struct Effects {
@@ -43,6 +57,8 @@ pub struct Effects {
     pub ops: Ops,
     /// What to write to the log.
     pub events: Vec<Event>,
+    /// What others are to do meanwhile.
+    pub errands: Vec<Errand>,
     /// Batches that got something since the last [`Effects::seal`].
     touched: Vec<ShardId>,
     sealed: Sealed,
@@ -54,6 +70,7 @@ struct Sealed {
     links: usize,
     ops: OpsMark,
     events: usize,
+    errands: usize,
 }
 
 impl Effects {
@@ -84,12 +101,17 @@ impl Effects {
             self.mail[usize::from(shard)].seal();
         }
         let Self {
-            links, ops, events, ..
+            links,
+            ops,
+            events,
+            errands,
+            ..
         } = self;
         self.sealed = Sealed {
             links: links.len(),
             ops: ops.mark(),
             events: events.len(),
+            errands: errands.len(),
         };
     }
 
@@ -108,5 +130,6 @@ impl Effects {
         self.links.truncate(self.sealed.links);
         self.ops.truncate(self.sealed.ops);
         self.events.truncate(self.sealed.events);
+        self.errands.truncate(self.sealed.errands);
     }
 }

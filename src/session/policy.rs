@@ -1,6 +1,33 @@
 //! What the administrator decided, as the engine needs it.
 
 use crate::base::limits::Limits;
+use crate::transport::http::forwarded::Source;
+use crate::transport::http::network::Networks;
+use crate::transport::http::origin::Origins;
+
+/// What web clients are allowed and told.
+#[derive(Clone, Debug)]
+pub struct HttpPolicy {
+    /// Origins whose pages may use this server beside its own.
+    pub origins: Origins,
+    /// Reverse proxies that are believed about where a request came from.
+    pub proxies: Networks,
+    /// Where they say it.
+    pub proxy_header: Source,
+    /// How browsers reach this server, without a slash at the end; none: as the request says.
+    pub public_url: Option<String>,
+}
+
+impl Default for HttpPolicy {
+    fn default() -> Self {
+        Self {
+            origins: Origins::default(),
+            proxies: Networks::default(),
+            proxy_header: Source::XForwardedFor,
+            public_url: None,
+        }
+    }
+}
 
 /// Shared by all shards; replaced whole when the configuration is reloaded.
 #[derive(Clone, Debug)]
@@ -15,6 +42,7 @@ pub struct Policy {
     pub offer_tls: bool,
     /// XEP-0157 addresses, as `mailto:` or `xmpp:` URIs, by form field such as `abuse-addresses`.
     pub contacts: Vec<(String, Vec<String>)>,
+    pub http: HttpPolicy,
     pub limits: Limits,
     /// Secret of this installation: what an unknown user's salt is derived from.
     pub secret: [u8; 32],

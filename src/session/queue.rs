@@ -6,10 +6,12 @@
 //! acknowledges stanzas, else it is settled as soon as its octets were taken. Octets stay as long
 //! as a mark needs them; then the whole body goes back to the pool, so an idle session holds none.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 
 use crate::base::pool;
 use crate::store::MessageId;
+use crate::transport::framing::{self, Framing};
 use crate::xmpp::stanza::{Stanza, Traits};
 
 /// A stanza in the queue: 24 octets.
@@ -37,6 +39,8 @@ pub struct Queue {
     body: Option<Box<Body>>,
     /// Whether the peer counts stanzas (XEP-0198).
     counting: bool,
+    /// How its link wants items to be cut.
+    framing: Framing,
 }
 
 /// There is one per session, and nearly all of them are empty.
@@ -72,18 +76,45 @@ const KEPT_MARKS_MAX: usize = 64;
 const SLACK_OCTETS: usize = 8 * 1024;
 
 impl Queue {
-    /// Lets `write` append octets that nobody counts: headers, nonzas, negotiation.
+    /// An empty queue for a link that cuts items so.
+    pub fn framed(framing: Framing) -> Self {
+        Self {
+            framing,
+            ..Self::default()
+        }
+    }
+
+    /// From here on items are cut so.
+    pub fn cut_as(&mut self, framing: Framing) {
+        self.framing = framing;
+    }
+
+    /// How its link wants items to be cut.
+    pub const fn framing(&self) -> Framing {
+        self.framing
+    }
+
+    /// Lets `write` append whole items that nobody counts: headers, nonzas, negotiation.
     pub fn append(&mut self, pool: &mut Pool, write: impl FnOnce(&mut Vec<u8>)) {
+        let framing = self.framing;
+        let octets = &mut self.borrow(pool).octets;
+        let start = octets.len();
+        write(octets);
+        framing.enclose(octets, start);
+    }
+
+    /// Lets `write` append what is no item of a stream: control frames, answers of HTTP.
+    pub fn append_octets(&mut self, pool: &mut Pool, write: impl FnOnce(&mut Vec<u8>)) {
         write(&mut self.borrow(pool).octets);
     }
 
     /// Appends a stanza, addressed as `to`.
     pub fn push(&mut self, pool: &mut Pool, stanza: &Stanza<'_>, to: &str) {
-        let counted = self.counting;
+        let (counted, framing) = (self.counting, self.framing);
         let body = self.borrow(pool);
-        let start = body.end();
-        stanza.write(to, &mut body.octets);
-        let octets = (body.end() - start) as u32;
+        let place = framing.write(stanza, to, &mut body.octets);
+        let start = body.base + place.start as u64;
+        let octets = place.len() as u32;
         let Stanza { traits, id, .. } = *stanza;
         if counted || traits.has(Traits::STORABLE) || traits.has(Traits::JOURNALED) {
             body.marks.push_back(Mark {
@@ -154,18 +185,21 @@ impl Queue {
         self.release(pool);
     }
 
-    /// The stanzas whose fate is open, with their octets, in order.
-    pub fn open(&self) -> impl Iterator<Item = (Mark, &[u8])> {
+    /// The stanzas whose fate is open, with their octets as on TCP, in order.
+    pub fn open(&self) -> impl Iterator<Item = (Mark, Cow<'_, [u8]>)> {
         self.body.as_deref().into_iter().flat_map(|body| {
             body.marks.iter().map(|mark| {
                 let start = (mark.start - body.base) as usize;
-                (*mark, &body.octets[start..start + mark.octets as usize])
+                let stanza = &body.octets[start..start + mark.octets as usize];
+                (*mark, framing::plain(stanza))
             })
         })
     }
 
-    /// Begins again on a new link: `greeting`, then every stanza the client does not have.
-    pub fn replay(&mut self, pool: &mut Pool, greeting: &[u8]) {
+    /// Begins again on a new link, which cuts items as `framing` says: `greeting`, enclosed
+    /// already, then every stanza the client does not have.
+    pub fn replay(&mut self, pool: &mut Pool, framing: Framing, greeting: &[u8]) {
+        self.framing = framing;
         let mut octets = pool.take();
         octets.extend_from_slice(greeting);
         let counted = self.counting;
@@ -173,9 +207,11 @@ impl Queue {
         let base = body.end();
         for mark in &mut body.marks {
             let from = (mark.start - body.base) as usize;
-            mark.start = base + octets.len() as u64;
+            let stanza = &body.octets[from..from + mark.octets as usize];
+            let place = framing.copy(stanza, &mut octets);
+            mark.start = base + place.start as u64;
+            mark.octets = place.len() as u32;
             mark.counted = counted;
-            octets.extend_from_slice(&body.octets[from..from + mark.octets as usize]);
         }
         body.base = base;
         body.sent = base;
@@ -353,7 +389,7 @@ mod tests {
         });
         assert_eq!(queue.unacknowledged(), 3);
         queue.acknowledged(&mut pool, 1, |_| ());
-        queue.replay(&mut pool, b"<resumed/>");
+        queue.replay(&mut pool, Framing::Stream, b"<resumed/>");
         queue.check();
         let text = String::from_utf8(queue.output().to_vec()).unwrap();
         assert!(

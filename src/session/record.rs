@@ -37,7 +37,7 @@ pub fn encode(session: &Session) -> Option<(StreamId, Vec<u8>)> {
     for (mark, element) in session.queue.open() {
         record.extend_from_slice(&mark.traits.to_bits().to_be_bytes());
         record.extend_from_slice(&mark.id.0.to_be_bytes());
-        put(&mut record, element);
+        put(&mut record, &element);
     }
     Some((management.id, record))
 }

@@ -87,6 +87,8 @@ pub(super) const LINGER: Duration = Duration::from_secs(5);
 /// A shard in its place.
 pub(super) struct Seat {
     pub id: ShardId,
+    /// How links begin.
+    entry: Entry,
     pub shard: Shard,
     pub effects: Effects,
     sockets: Slab<LinkTag, Socket>,
@@ -96,10 +98,11 @@ pub(super) struct Seat {
 }
 
 impl Seat {
-    pub fn new(setup: Setup) -> Self {
+    pub fn new(setup: Setup, entry: Entry) -> Self {
         let (id, shards) = (setup.shard, setup.shards);
         Self {
             id,
+            entry,
             shard: Shard::new(setup),
             effects: Effects::new(shards),
             sockets: Slab::new(),
@@ -206,10 +209,8 @@ impl Seat {
             match post {
                 Post::Opened(wire) => {
                     let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
-                    let origin = Origin {
-                        peer,
-                        entry: Entry::Clear,
-                    };
+                    let entry = self.entry;
+                    let origin = Origin { peer, entry };
                     let link = self.seat_socket(wire, origin);
                     self.feed(now, Input::Opened { link, origin });
                 }

@@ -180,9 +180,24 @@ pub struct Stanza<'a> {
 impl Stanza<'_> {
     /// Appends the whole element for the receiver who is addressed as `to` (none when empty).
     pub fn write(&self, to: &str, out: &mut Vec<u8>) {
-        let name = self.kind.name().as_bytes();
         out.reserve(self.head.len() + to.len() + self.content.len() + 24);
         out.extend_from_slice(self.head);
+        self.write_rest(to, out);
+    }
+
+    /// The same with `declaration`, an attribute with a leading space, behind the name.
+    pub fn write_with(&self, declaration: &[u8], to: &str, out: &mut Vec<u8>) {
+        out.reserve(self.head.len() + declaration.len() + to.len() + self.content.len() + 24);
+        let name = self.kind.name().len() + 1;
+        let (name, attributes) = self.head.split_at(name.min(self.head.len()));
+        out.extend_from_slice(name);
+        out.extend_from_slice(declaration);
+        out.extend_from_slice(attributes);
+        self.write_rest(to, out);
+    }
+
+    fn write_rest(&self, to: &str, out: &mut Vec<u8>) {
+        let name = self.kind.name().as_bytes();
         if !to.is_empty() {
             out.extend_from_slice(b" to='");
             writer::escape_attr(out, to);

@@ -55,6 +55,7 @@ impl Server {
             policy: Arc::new(policy(limits)),
             next_id: MessageId(1),
             events: Arc::new(|_, events| events.clear()),
+            errands: Arc::new(|_, errands| errands.clear()),
             give_back: |_| (),
         })
         .unwrap();
@@ -143,6 +144,7 @@ fn policy(limits: Limits) -> Policy {
         limits,
         admins: Vec::new(),
         contacts: Vec::new(),
+        http: Default::default(),
         secret: [7; 32],
     }
 }

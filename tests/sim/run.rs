@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use encke::base::limits::Limits;
+use encke::engine::Entry;
 use encke::store::crash_files::Faults;
 use encke::store::{Kind, Refusal};
 use encke::testing::{Crash, Keeping, Network, Plan, Plant, Random, World};
@@ -128,6 +129,7 @@ impl Run {
             limits: style.limits(),
             accounts: accounts.clone(),
             offer_tls: false,
+            entry: Entry::Clear,
         });
         Self {
             style,

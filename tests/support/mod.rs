@@ -6,3 +6,4 @@ pub mod runner;
 pub mod script;
 pub mod sockets;
 pub mod stage;
+pub mod websocket;

@@ -63,6 +63,7 @@ impl Sockets {
             policy: Arc::new(plan.policy()),
             next_id: MessageId(1),
             events: Arc::new(|_, events| events.clear()),
+            errands: Arc::new(|_, errands| errands.clear()),
             give_back: |_| (),
         })
         .unwrap();

@@ -20,6 +20,7 @@ const REFUSALS_PER_REST: usize = 64;
 /// What is true of a socket wherever it is. Not that it is paused: its new shard reads it.
 const MOVING_FLAGS: Flags = Flags::TLS
     .with(Flags::DIRECT)
+    .with(Flags::HTTP)
     .with(Flags::REFUSED)
     .with(Flags::READ_CLOSED);
 
@@ -71,6 +72,8 @@ impl Links {
         let entry = match origin.entry {
             Entry::Clear => Flags::NONE,
             Entry::DirectTls => Flags::DIRECT.with(Flags::TLS),
+            Entry::Http => Flags::HTTP,
+            Entry::Https => Flags::HTTP.with(Flags::DIRECT).with(Flags::TLS),
         };
         let socket = Socket {
             stream,

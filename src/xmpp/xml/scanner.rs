@@ -36,7 +36,7 @@ pub struct Bounds {
 pub enum Progress {
     /// The item goes on behind the input.
     Incomplete,
-    /// White space between elements.
+    /// White space between elements, or the XML declaration of a framed one.
     Blank(usize),
     /// The stream's start tag.
     Header(usize),

@@ -206,7 +206,7 @@ impl<'a> Child<'a> {
     }
 }
 
-/// The stream's start tag.
+/// The stream's start tag, or the element that stands for it (RFC 7395 section 3.4).
 #[derive(Clone, Copy)]
 pub struct Header<'a>(pub(super) Element<'a>);
 
@@ -221,9 +221,18 @@ impl<'a> Header<'a> {
         self.0.qname()
     }
 
-    /// The namespace of the content (RFC 6120 section 4.8.2); empty when there is none.
+    /// The namespace of the content (RFC 6120 section 4.8.2); empty when there is none. Framed
+    /// streams have but one.
     pub fn default_namespace(self) -> &'a str {
-        self.0.default_namespace()
+        match self.is_framed() {
+            true => ns::CLIENT,
+            false => self.0.default_namespace(),
+        }
+    }
+
+    /// Whether this is an `<open/>`, after which elements are documents of their own.
+    pub fn is_framed(self) -> bool {
+        self.0.is(ns::FRAMING, "open")
     }
 
     /// The prefixes and their namespaces.
@@ -281,6 +290,12 @@ impl<'a> Attr<'a> {
     pub fn value(self) -> Cow<'a, str> {
         decode::attribute(as_str(self.raw))
     }
+}
+
+/// The attributes of the start tag at the front of an element that was accepted or written here, as
+/// they stand.
+pub fn start_tag_attrs(element: &[u8]) -> impl Iterator<Item = Attr<'_>> {
+    StartTag::new(element)
 }
 
 /// Reads the attributes of a start tag that the scanner accepted.

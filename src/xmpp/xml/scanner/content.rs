@@ -77,10 +77,10 @@ impl Scanner {
         self.cdata(bytes)
     }
 
-    /// At `<?`: the XML declaration at the very start of a stream, and nothing else.
+    /// At `<?`: the XML declaration at the very start of a document, and nothing else.
     pub(super) fn instruction(&mut self, bytes: &[u8], scope: &StreamScope) -> Stepped {
         const XML: &[u8] = b"<?xml";
-        if scope.is_open() || self.at != 0 {
+        if !scope.begins_document() || self.at != 0 {
             return Err(StreamError::RestrictedXml);
         }
         let seen = bytes.get(..XML.len()).unwrap_or(bytes);

@@ -155,6 +155,40 @@ fn items_do_not_depend_on_where_tcp_cuts() {
     assert_eq!(feed(bytes.chunks(1), &BOUNDS), whole, "octet by octet");
 }
 
+/// Where each element is a document of its own it inherits nothing, and what may be in front of it
+/// is told apart (RFC 7395 section 3.3.3).
+#[test]
+fn framed_elements_do_not_depend_on_cuts() {
+    let declaration = "<?xml version='1.0'?>\n";
+    let message = "<m:message xmlns:m='jabber:client' to='a'><stream:x \
+                   xmlns:stream='urn:x'>é</stream:x><body/></m:message>";
+    let whole = [declaration, message].concat();
+    let scope = StreamScope::framed(Some("de"));
+    for cut in 0..=whole.len() {
+        let mut scanner = Scanner::new();
+        let mut progress = Vec::new();
+        let mut at = 0;
+        for end in [cut, whole.len()] {
+            while at < end {
+                match scanner.next(&whole.as_bytes()[at..end], &scope, &BOUNDS) {
+                    Ok(Progress::Incomplete) => break,
+                    Ok(Progress::Blank(taken)) => at += taken,
+                    Ok(Progress::Element(taken)) => {
+                        progress.push(item(scanner.element(&whole.as_bytes()[at..])));
+                        at += taken;
+                    }
+                    other => panic!("{other:?} at a cut of {cut}"),
+                }
+            }
+        }
+        let [Item::Element { tree, children, .. }] = &progress[..] else {
+            panic!("{progress:?}");
+        };
+        assert!(tree.is("jabber:client", "message") && at == whole.len());
+        assert_eq!(children[..], ["{urn:x}x", "{}body"]);
+    }
+}
+
 /// SECURITY classes 1 to 5 and 8: refused with this condition, wherever the octets are cut.
 #[test]
 fn what_is_no_xml_for_us_is_refused() {

@@ -1,0 +1,447 @@
+//! Requests of HTTP on a link of `listen.http` or `listen.https`: read in order, answered in order,
+//! one at a time.
+//!
+//! While an answer is due the link is not read: what its peer sends ahead waits in the kernel, so
+//! a pipeline costs nothing here. Between two requests a link is one [`Conn`]. A WebSocket begins
+//! as a request; from the answer on the link carries a stream like any other.
+
+use std::net::IpAddr;
+
+use super::input::Origin;
+use super::links::{Link, Reading, Stream, Unread};
+use super::shard::Shard;
+use crate::base::limits::Limits;
+use crate::base::time::{Moment, Now};
+use crate::session::ctx::Due;
+use crate::session::effects::{Effects, LinkEffect, LinkKey};
+use crate::session::policy::HttpPolicy;
+use crate::session::queue::{Pool, Queue};
+use crate::stream::sasl::Bindings;
+use crate::transport::framing::Framing;
+use crate::transport::http::answer::{self, After, Answer, Manner, Problem};
+use crate::transport::http::body::Body;
+use crate::transport::http::forwarded;
+use crate::transport::http::{self as codec, Bounds, Progress, Refusal, Request, Scheme, Status};
+
+/// XEP-0156: where streams can be had.
+mod host_meta;
+/// What is served where.
+mod routes;
+/// A request becomes a WebSocket.
+mod upgrade;
+
+/// A link that carries requests.
+pub struct Conn {
+    pub queue: Queue,
+    /// The peer of the socket: a client, or a proxy.
+    pub(super) peer: IpAddr,
+    scheme: Scheme,
+    /// Channel bindings of the link's TLS.
+    bindings: Option<Box<Bindings>>,
+    /// Octets of an incomplete head that hold no end of it.
+    seen: usize,
+    /// A request whose body has not come whole.
+    incoming: Option<Box<Incoming>>,
+    /// How the answer that is due is to be written.
+    awaiting: Option<Manner>,
+    /// When the next request must be complete.
+    due: Moment,
+}
+
+/// A request whose body is on its way.
+struct Incoming {
+    /// The head's octets: it is read again when the body is whole.
+    head: Vec<u8>,
+    body: Body,
+    content: Vec<u8>,
+}
+
+/// What a handler did with its request.
+enum Outcome {
+    /// The answer is written.
+    Answered(After),
+    /// The answer comes later, by [`answer_later`].
+    Later,
+    /// The link carries something else now.
+    Upgraded,
+}
+
+/// What a handler may look at.
+struct Call<'a> {
+    key: LinkKey,
+    request: &'a Request<'a>,
+    /// Who asks, proxies aside.
+    client: Client,
+    now: Now,
+}
+
+/// Who asks.
+#[derive(Clone, Copy, Debug)]
+struct Client {
+    address: IpAddr,
+    /// How it reaches us.
+    scheme: Scheme,
+    /// Whether what it sends cannot be read on the way, as far as we know.
+    secure: bool,
+}
+
+impl Client {
+    /// Whoever sent a request that came over a link with this peer.
+    fn of(peer: IpAddr, scheme: Scheme, request: &Request<'_>, policy: &HttpPolicy) -> Self {
+        let (source, proxies) = (policy.proxy_header, &policy.proxies);
+        let found = forwarded::client(peer, &request.fields, source, proxies);
+        Self {
+            address: found.address,
+            scheme: found.scheme.unwrap_or(scheme),
+            secure: scheme == Scheme::Https || peer.is_loopback() || proxies.contains(peer),
+        }
+    }
+}
+
+impl Conn {
+    /// A link just accepted.
+    pub fn new(origin: Origin, due: Moment) -> Self {
+        Self {
+            queue: Queue::default(),
+            peer: origin.peer.ip(),
+            scheme: match origin.entry.is_tls() {
+                true => Scheme::Https,
+                false => Scheme::Http,
+            },
+            bindings: None,
+            seen: 0,
+            incoming: None,
+            awaiting: None,
+            due,
+        }
+    }
+
+    /// Gives its buffers back.
+    pub(super) fn discard(&mut self, pool: &mut Pool) {
+        self.queue.discard(pool);
+        if let Some(incoming) = self.incoming.take() {
+            pool.give(incoming.content);
+        }
+    }
+
+    /// The TLS handshake is done.
+    pub fn secured(&mut self, bindings: Bindings) {
+        self.bindings = Some(Box::new(bindings));
+    }
+}
+
+/// A link of HTTP was accepted.
+pub fn opened(shard: &mut Shard, key: LinkKey, origin: Origin, now: Now) {
+    let due = now
+        .mono
+        .after(shard.core.policy.limits.http_request_timeout);
+    let conn = Conn::new(origin, due);
+    shard.links.place(key, Link::http(conn, now.mono));
+    shard.core.wheel.set(due, Due::Link(key));
+}
+
+/// Octets came. Takes as many requests as are whole and wanted, and keeps the rest.
+pub fn receive(shard: &mut Shard, key: LinkKey, bytes: &[u8], now: Now, fx: &mut Effects) {
+    let unread = shard.links.get_mut(key).and_then(|link| link.unread.take());
+    let Some(mut unread) = unread else {
+        let taken = walk(shard, key, bytes, now, fx);
+        if taken < bytes.len() {
+            let mut octets = shard.core.pool.take();
+            octets.extend_from_slice(&bytes[taken..]);
+            keep(shard, key, Box::new(Unread::of(octets)), now, fx);
+        }
+        return;
+    };
+    let mut octets = std::mem::take(&mut unread.octets);
+    octets.extend_from_slice(bytes);
+    let taken = walk(shard, key, &octets, now, fx);
+    octets.drain(..taken);
+    if octets.is_empty() {
+        return shard.core.pool.give(octets);
+    }
+    unread.octets = octets;
+    keep(shard, key, unread, now, fx);
+}
+
+/// Octets that were not taken: of the next request or, behind an upgrade, of the stream.
+fn keep(shard: &mut Shard, key: LinkKey, unread: Box<Unread>, now: Now, fx: &mut Effects) {
+    shard.keep_unread(key, unread, fx);
+    let upgraded = |link: &Link| link.framing == Framing::WebSocket;
+    if shard.links.get(key).is_some_and(upgraded) {
+        shard.take_unread(key, now, fx);
+    }
+}
+
+/// Takes requests from the front of `bytes`. Returns the octets taken.
+fn walk(shard: &mut Shard, key: LinkKey, bytes: &[u8], now: Now, fx: &mut Effects) -> usize {
+    let mut at = 0;
+    while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
+        let Some(link) = shard.links.get_mut(key) else {
+            break;
+        };
+        let Stream::Http(conn) = &mut link.stream else {
+            break;
+        };
+        if link.reading != Reading::On {
+            break;
+        }
+        let progress = match conn.incoming.take() {
+            Some(incoming) => take_body(shard, key, incoming, rest, now, fx),
+            None => take_head(shard, key, rest, now, fx),
+        };
+        match progress {
+            Ok(Some(taken)) => at += taken,
+            Ok(None) => break,
+            Err(refusal) => {
+                refuse(shard, key, &Problem::of(refusal), fx);
+                break;
+            }
+        }
+    }
+    at
+}
+
+/// The head of a request. Returns the octets taken of it and of its body; nothing while it is not
+/// whole.
+fn take_head(
+    shard: &mut Shard,
+    key: LinkKey,
+    bytes: &[u8],
+    now: Now,
+    fx: &mut Effects,
+) -> Result<Option<usize>, Refusal> {
+    let body_max = shard.core.policy.limits.stanza_octets_max as u64;
+    let bounds = bounds(&shard.core.policy.limits);
+    let due = now
+        .mono
+        .after(shard.core.policy.limits.http_request_timeout);
+    let Some(Stream::Http(conn)) = shard.links.get_mut(key).map(|link| &mut link.stream) else {
+        return Ok(None);
+    };
+    if conn.seen == 0 {
+        // The first octet of a request starts its time.
+        conn.due = due;
+    }
+    let request = match codec::head::parse(bytes, conn.seen, &bounds)? {
+        Progress::Complete(request) => request,
+        Progress::Incomplete => {
+            conn.seen = bytes.len();
+            return Ok(None);
+        }
+    };
+    conn.seen = 0;
+    let octets = request.octets;
+    if request.framing == codec::Framing::None {
+        serve(shard, key, &request, &[], now, fx);
+        return Ok(Some(octets));
+    }
+    let body = Body::new(request.framing, body_max)?;
+    if request.expects_continue {
+        let Some(conn) = conn_of(shard, key) else {
+            return Ok(None);
+        };
+        let mut queue = std::mem::take(&mut conn.queue);
+        queue.append_octets(&mut shard.core.pool, |out| {
+            out.extend_from_slice(answer::CONTINUE);
+        });
+        if let Some(conn) = conn_of(shard, key) {
+            conn.queue = queue;
+        }
+        fx.link(key, LinkEffect::Flush);
+    }
+    let incoming = Box::new(Incoming {
+        head: bytes[..octets].to_vec(),
+        body,
+        content: shard.core.pool.take(),
+    });
+    let taken = take_body(shard, key, incoming, &bytes[octets..], now, fx)?;
+    Ok(Some(octets + taken.unwrap_or(0)))
+}
+
+/// More of a body; when it is whole, the request is served.
+fn take_body(
+    shard: &mut Shard,
+    key: LinkKey,
+    mut incoming: Box<Incoming>,
+    bytes: &[u8],
+    now: Now,
+    fx: &mut Effects,
+) -> Result<Option<usize>, Refusal> {
+    let taken = incoming.body.take(bytes, &mut incoming.content)?;
+    if !taken.done {
+        if let Some(conn) = conn_of(shard, key) {
+            conn.incoming = Some(incoming);
+        }
+        // Nothing of what is left can be understood before more comes.
+        return Ok((taken.octets > 0).then_some(taken.octets));
+    }
+    let bounds = bounds(&shard.core.policy.limits);
+    let Incoming { head, content, .. } = *incoming;
+    if let Progress::Complete(request) = codec::head::parse(&head, 0, &bounds)? {
+        serve(shard, key, &request, &content, now, fx);
+    }
+    shard.core.pool.give(content);
+    Ok(Some(taken.octets))
+}
+
+fn bounds(limits: &Limits) -> Bounds {
+    Bounds {
+        head_octets_max: limits.http_head_octets_max,
+        ..Bounds::default()
+    }
+}
+
+/// A whole request.
+fn serve(
+    shard: &mut Shard,
+    key: LinkKey,
+    request: &Request<'_>,
+    body: &[u8],
+    now: Now,
+    fx: &mut Effects,
+) {
+    let Some(conn) = conn_of(shard, key) else {
+        return;
+    };
+    conn.awaiting = Some(request.manner());
+    let (peer, scheme) = (conn.peer, conn.scheme);
+    let client = Client::of(peer, scheme, request, &shard.core.policy.http);
+    let call = Call {
+        key,
+        request,
+        client,
+        now,
+    };
+    match routes::dispatch(shard, &call, body, fx) {
+        Outcome::Answered(after) => answered(shard, key, after, now, fx),
+        Outcome::Later => {
+            if let Some(link) = shard.links.get_mut(key) {
+                link.reading = Reading::Waiting;
+                fx.link(key, LinkEffect::Pause);
+            }
+        }
+        Outcome::Upgraded => {}
+    }
+}
+
+/// The answer of a link's request is in its queue.
+fn answered(shard: &mut Shard, key: LinkKey, after: After, now: Now, fx: &mut Effects) {
+    let idle = now.mono.after(shard.core.policy.limits.http_idle_timeout);
+    fx.link(key, LinkEffect::Flush);
+    let Some(conn) = conn_of(shard, key) else {
+        return;
+    };
+    conn.awaiting = None;
+    conn.due = idle;
+    if after == After::KeepAlive {
+        return;
+    }
+    let queue = std::mem::take(&mut conn.queue);
+    if let Some(link) = shard.links.get_mut(key) {
+        link.close_with(queue, key, fx);
+    }
+}
+
+/// A request that cannot be understood: nobody knows where the next one begins.
+fn refuse(shard: &mut Shard, key: LinkKey, problem: &Problem<'_>, fx: &mut Effects) {
+    let Some(conn) = conn_of(shard, key) else {
+        return;
+    };
+    let mut queue = std::mem::take(&mut conn.queue);
+    queue.append_octets(&mut shard.core.pool, |out| {
+        answer::problem(out, Manner::REFUSED, problem);
+    });
+    if let Some(link) = shard.links.get_mut(key) {
+        link.close_with(queue, key, fx);
+    }
+}
+
+/// Writes an answer and says what becomes of the link.
+fn say(
+    shard: &mut Shard,
+    key: LinkKey,
+    manner: Manner,
+    status: Status,
+    write: impl FnOnce(Answer<'_>),
+) -> Outcome {
+    let Some(conn) = conn_of(shard, key) else {
+        return Outcome::Later;
+    };
+    let mut queue = std::mem::take(&mut conn.queue);
+    queue.append_octets(&mut shard.core.pool, |out| {
+        write(Answer::new(out, status, manner));
+    });
+    if let Some(conn) = conn_of(shard, key) {
+        conn.queue = queue;
+    }
+    Outcome::Answered(manner.after)
+}
+
+/// What somebody else was asked for has come; nothing: it was refused.
+pub fn errand_done(
+    shard: &mut Shard,
+    key: LinkKey,
+    content: Option<Vec<u8>>,
+    now: Now,
+    fx: &mut Effects,
+) {
+    let Some(manner) = conn_of(shard, key).and_then(|conn| conn.awaiting) else {
+        return;
+    };
+    let outcome = match content {
+        Some(text) => say(shard, key, manner, Status::Ok, |answer| {
+            answer.body(routes::OPEN_METRICS, &text);
+        }),
+        None => say(shard, key, manner, Status::ServiceUnavailable, |answer| {
+            answer.retry_after(1).empty();
+        }),
+    };
+    if let Outcome::Answered(after) = outcome {
+        answered(shard, key, after, now, fx);
+        shard.read_on(key, now, fx);
+    }
+}
+
+/// Looks at a link's deadline: its request is not whole in time, or none came.
+///
+/// A link has one entry in the wheel at any time, so that requests cost none; who is late is found
+/// out within `limits.http_request_timeout`.
+pub fn due(shard: &mut Shard, key: LinkKey, now: Now, fx: &mut Effects) {
+    let next = now
+        .mono
+        .after(shard.core.policy.limits.http_request_timeout);
+    let Some(conn) = conn_of(shard, key) else {
+        return;
+    };
+    // Whoever owes an answer has a deadline of its own.
+    if conn.awaiting.is_some() || conn.due > now.mono {
+        let at = match conn.awaiting {
+            Some(_) => next,
+            None => next.min(conn.due),
+        };
+        return shard.core.wheel.set(at, Due::Link(key));
+    }
+    if conn.seen > 0 || conn.incoming.is_some() {
+        let problem = Problem {
+            status: Status::RequestTimeout,
+            code: "request-timeout",
+            title: "the request did not come whole in time",
+            detail: "",
+        };
+        return refuse(shard, key, &problem, fx);
+    }
+    let queue = std::mem::take(&mut conn.queue);
+    if let Some(link) = shard.links.get_mut(key) {
+        link.close_with(queue, key, fx);
+    }
+}
+
+fn conn_of(shard: &mut Shard, key: LinkKey) -> Option<&mut Conn> {
+    match &mut shard.links.get_mut(key)?.stream {
+        Stream::Http(conn) => Some(conn),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,159 @@
+//! What is served where. A path is served exactly as it stands here, or not at all
+//! (SECURITY class 47).
+
+use super::{Call, Outcome, host_meta, say, upgrade};
+use crate::engine::shard::Shard;
+use crate::session::effects::{Effects, Errand, ErrandKind};
+use crate::transport::http::answer::{Answer, Problem};
+use crate::transport::http::{Field, Method, Status};
+
+/// One resource.
+pub struct Route {
+    pub path: &'static str,
+    pub methods: &'static [Method],
+    serve: fn(&mut Shard, &Call<'_>, &[u8], &mut Effects) -> Outcome,
+}
+
+const READ: &[Method] = &[Method::Get, Method::Head];
+const GET: &[Method] = &[Method::Get];
+
+/// All of them.
+pub const ROUTES: &[Route] = &[
+    Route {
+        path: upgrade::PATH,
+        methods: GET,
+        serve: upgrade::serve,
+    },
+    Route {
+        path: "/.well-known/host-meta",
+        methods: READ,
+        serve: host_meta::xml,
+    },
+    Route {
+        path: "/.well-known/host-meta.json",
+        methods: READ,
+        serve: host_meta::json,
+    },
+    Route {
+        path: "/healthz",
+        methods: READ,
+        serve: health,
+    },
+    Route {
+        path: "/readyz",
+        methods: READ,
+        serve: readiness,
+    },
+    Route {
+        path: "/metrics",
+        methods: READ,
+        serve: metrics,
+    },
+];
+
+/// The type of an exposition.
+pub const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+const TEXT: &str = "text/plain; charset=utf-8";
+
+/// Finds who serves a request.
+pub fn dispatch(shard: &mut Shard, call: &Call<'_>, body: &[u8], fx: &mut Effects) -> Outcome {
+    let path = &*call.request.path;
+    let Some(route) = ROUTES.iter().find(|route| route.path == path) else {
+        return call.problem(
+            shard,
+            Status::NotFound,
+            "not-found",
+            "nothing is served under this path",
+        );
+    };
+    if route.methods.contains(&call.request.method) {
+        return (route.serve)(shard, call, body, fx);
+    }
+    let names: Vec<&str> = route.methods.iter().map(|method| method.name()).collect();
+    let allowed = names.join(", ");
+    call.answer(shard, Status::MethodNotAllowed, |answer| {
+        let problem = Problem {
+            status: Status::MethodNotAllowed,
+            code: "method-not-allowed",
+            title: "this path is not served so",
+            detail: "",
+        };
+        problem.finish(answer.field("Allow", &allowed));
+    })
+}
+
+/// Whether the process turns.
+fn health(shard: &mut Shard, call: &Call<'_>, _: &[u8], _: &mut Effects) -> Outcome {
+    call.answer(shard, Status::Ok, |answer| answer.body(TEXT, b"ok\n"))
+}
+
+/// Whether it takes new clients.
+fn readiness(shard: &mut Shard, call: &Call<'_>, _: &[u8], _: &mut Effects) -> Outcome {
+    match shard.stopping {
+        false => call.answer(shard, Status::Ok, |answer| answer.body(TEXT, b"ready\n")),
+        true => call.answer(shard, Status::ServiceUnavailable, |answer| {
+            answer.retry_after(5).body(TEXT, b"stopping\n");
+        }),
+    }
+}
+
+/// Counters are for the administrator: for this machine, and not for what a proxy passes on.
+fn metrics(shard: &mut Shard, call: &Call<'_>, _: &[u8], fx: &mut Effects) -> Outcome {
+    let header = |field| call.request.header(field).is_some();
+    let passed_on = header(Field::Forwarded) || header(Field::XForwardedFor);
+    if passed_on || !call.client.address.is_loopback() {
+        return call.problem(
+            shard,
+            Status::Forbidden,
+            "forbidden",
+            "this is told to this machine only",
+        );
+    }
+    fx.errands.push(Errand {
+        link: call.key,
+        kind: ErrandKind::Metrics,
+    });
+    Outcome::Later
+}
+
+impl Call<'_> {
+    /// Writes the answer of this request.
+    pub(super) fn answer(
+        &self,
+        shard: &mut Shard,
+        status: Status,
+        write: impl FnOnce(Answer<'_>),
+    ) -> Outcome {
+        say(shard, self.key, self.request.manner(), status, write)
+    }
+
+    /// Refuses this request.
+    pub(super) fn problem(
+        &self,
+        shard: &mut Shard,
+        status: Status,
+        code: &str,
+        title: &str,
+    ) -> Outcome {
+        let problem = Problem {
+            status,
+            code,
+            title,
+            detail: "",
+        };
+        self.answer(shard, status, |answer| problem.finish(answer))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_path_is_there_twice() {
+        let mut paths: Vec<_> = ROUTES.iter().map(|route| route.path).collect();
+        paths.sort_unstable();
+        paths.dedup();
+        assert_eq!(paths.len(), ROUTES.len());
+    }
+}
