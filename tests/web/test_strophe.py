@@ -4,7 +4,7 @@ import pytest
 
 from harness.raw import DEADLINE
 
-# Each is a service URL that strophe understands.
+# Each is a service URL that strophe understands; "http://{http}/http-bind" is BOSH.
 TRANSPORTS = {
     "websocket": "ws://{http}/ws",
     "websocket and TLS": "wss://{https}/ws",

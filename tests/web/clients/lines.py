@@ -26,6 +26,8 @@ class Lines:
 
     async def ask(self, ability, *words, timeout=3 * DEADLINE):
         """Has something done and returns its result."""
+        if self._pump.done():
+            raise Refused(f"{self.name}: {ability}{words}: it has ended\n{self.story()}")
         number = next(self._numbers)
         answer = self._answers[number] = asyncio.get_running_loop().create_future()
         request = {"id": number, "do": ability, "with": words}

@@ -21,7 +21,14 @@ const browser = await chromium.launch({
   args: ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"],
 });
 
-createServer(attend).listen(socket, () => console.log("ready"));
+// Who leaves without having read everything resets the connection: that ends one window only.
+const server = createServer((connection) =>
+  attend(connection).catch((error) => {
+    console.error(error);
+    connection.destroy();
+  }),
+);
+server.listen(socket, () => console.log("ready"));
 // Whoever started this holds its input open: when they are gone, so is the browser.
 process.stdin.resume().on("end", () => browser.close().finally(() => process.exit(0)));
 
