@@ -76,7 +76,7 @@ class WebClient(Client):
             return
         if not self._ended:
             await self.send(f"<close xmlns='{FRAMING}'/>")
-            # The server ends the WebSocket then (section 3.6); if not, it is another test that fails.
+            # The server ends the WebSocket then (section 3.6); if not, another test fails.
             await asyncio.wait([self._pump], timeout=1)
         await self.link.close()
         await asyncio.gather(self._pump, return_exceptions=True)
