@@ -39,9 +39,15 @@ def new_server(authority, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def server(new_server):
+def server_options():
+    """What the server of a file is configured with; a folder may have its own."""
+    return {}
+
+
+@pytest.fixture(scope="module")
+def server(new_server, server_options):
     """One server for all tests of a file. It must still live, and end well, at the end."""
-    server = new_server().start()
+    server = new_server(options=server_options).start()
     yield server
     assert server.alive(), f"the server died during these tests:\n{server.log_tail()}"
     assert server.panics() == 0, f"a panic was caught:\n{server.log_tail()}"

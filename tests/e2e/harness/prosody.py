@@ -2,7 +2,7 @@
 
     TESTS_SERVER=prosody tests/all e2e
 
-It has no port 0, so two free ports are asked of the kernel just before it starts.
+It has no port 0, so free ports are asked of the kernel just before it starts.
 """
 
 import select
@@ -20,7 +20,7 @@ data_path = "{folder}/data"
 admins = {{}}
 modules_enabled = {{ "roster", "saslauth", "tls", "disco", "version", "uptime", "time", "ping",
   "private", "blocklist", "vcard_legacy", "pep", "carbons", "smacks", "csi_simple", "offline",
-  "lastactivity", "server_contact_info" }}
+  "lastactivity", "server_contact_info", "http", "websocket", "bosh" }}
 modules_disabled = {{ "s2s" }}
 authentication = "internal_plain"
 storage = "internal"
@@ -29,6 +29,16 @@ interfaces = {{ "127.0.0.1" }}
 c2s_ports = {{ {clear} }}
 c2s_direct_tls_ports = {{ {tls} }}
 smacks_hibernation_time = 300
+http_interfaces = {{ "127.0.0.1" }}
+http_ports = {{ {http} }}
+https_interfaces = {{ "127.0.0.1" }}
+https_ports = {{ {https} }}
+http_paths = {{ websocket = "/ws"; bosh = "/http-bind" }}
+http_default_host = "{domain}"
+cross_domain_websocket = true
+cross_domain_bosh = true
+consider_websocket_secure = true
+consider_bosh_secure = true
 ssl = {{ certificate = "{chain}", key = "{key}" }}
 log = {{ {{ levels = {{ min = "{level}" }}, to = "file", filename = "{folder}/server.log" }} }}
 VirtualHost "{domain}"
@@ -47,16 +57,19 @@ class Prosody(Server):
         chain, key = self.authority.issue(self.domain)
         self.clear = ("127.0.0.1", _free_port())
         self.tls = ("127.0.0.1", _free_port())
+        self.http = ("127.0.0.1", _free_port())
+        self.https = ("127.0.0.1", _free_port())
         config = self.folder / "prosody.cfg.lua"
         config.write_text(
-            CONFIG.format(folder=self.folder, clear=self.clear[1], tls=self.tls[1], chain=chain,
-                          key=key, domain=self.domain, level="info")
+            CONFIG.format(folder=self.folder, clear=self.clear[1], tls=self.tls[1],
+                          http=self.http[1], https=self.https[1], chain=chain, key=key,
+                          domain=self.domain, level="info")
         )
         self.process = subprocess.Popen(
             ["prosody", "-F", "--config", str(config)],
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )
-        for port in (self.clear[1], self.tls[1]):
+        for port in (self.clear[1], self.tls[1], self.http[1]):
             self._await(port)
         return self
 

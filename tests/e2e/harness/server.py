@@ -44,6 +44,9 @@ class Server:
         self.log = folder / "server.log"
         self.clear: tuple[str, int] = ("127.0.0.1", 0)
         self.tls: tuple[str, int] = ("127.0.0.1", 0)
+        # Nobody serves there unless the options have such a listener.
+        self.http: tuple[str, int] = ("127.0.0.1", 0)
+        self.https: tuple[str, int] = ("127.0.0.1", 0)
         self.process: subprocess.Popen | None = None
         self._names = 0
 
@@ -139,6 +142,9 @@ class Encke(Server):
         listeners = self.status()["listeners"]
         self.clear = _address(listeners["c2s"][0])
         self.tls = _address(listeners["c2s_tls"][0])
+        for name in ("http", "https"):
+            if listeners.get(name):
+                setattr(self, name, _address(listeners[name][0]))
         return self
 
     def status(self) -> dict:
