@@ -8,6 +8,8 @@ from harness.raw import DEADLINE
 TRANSPORTS = {
     "websocket": "ws://{http}/ws",
     "websocket and TLS": "wss://{https}/ws",
+    "BOSH": "http://{http}/http-bind",
+    "BOSH and TLS": "https://{https}/http-bind",
 }
 # Stream management is of WebSocket alone in strophe.js.
 MANAGED = {"enableStreamManagement": True}
