@@ -199,7 +199,7 @@ impl<T: Copy + PartialEq> Session<T> {
             state: State::Open,
             wait,
             hold: if polls { 0 } else { hold },
-            requests: hold + 1,
+            requests: hold.saturating_add(1),
             // Section 12: who polls has longer.
             inactivity: match polls {
                 true => rules.inactivity + rules.polling * 2,
@@ -278,11 +278,7 @@ impl<T: Copy + PartialEq> Session<T> {
         if let Err(condition) = self.take(request, Some(ticket), now, actions) {
             return self.fail(condition, ticket, actions);
         }
-        while let Some(at) = self
-            .early
-            .iter()
-            .position(|early| early.request.rid == self.next)
-        {
+        while let Some(at) = self.early_and_due() {
             let early = self.early.swap_remove(at);
             if let Err(condition) = self.take(early.request, early.ticket, early.since, actions) {
                 return match early.ticket {

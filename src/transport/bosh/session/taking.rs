@@ -67,6 +67,15 @@ impl<T: Copy + PartialEq> Session<T> {
         Ok(())
     }
 
+    /// Which of the early requests is due. Nothing is after the end.
+    pub(super) fn early_and_due(&self) -> Option<usize> {
+        let mut early = self.early.iter();
+        match self.state {
+            State::Ending | State::Over => None,
+            State::Open | State::Flushing => early.position(|early| early.request.rid == self.next),
+        }
+    }
+
     /// A request that was taken before: its link broke, or its answer did not arrive.
     pub(super) fn repeat(
         &mut self,

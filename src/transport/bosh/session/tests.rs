@@ -519,6 +519,24 @@ fn sessions_end() {
         > post rid='12'
         #3 <body type='terminate' condition='item-not-found'/>",
     );
+    // What comes behind the end is not taken, early or late.
+    begun_2(
+        "> post rid='12' type='terminate' | <a xmlns='urn:x'/>
+        > post rid='13' | <b xmlns='urn:x'/>
+        > gone 2
+        > post rid='11'
+        elements <a xmlns='urn:x'/>
+        end
+        #4 <body type='terminate'/>
+        #3 <body/>",
+    );
+    begun(
+        "> post rid='11' type='terminate'
+        end
+        #2 <body type='terminate'/>
+        > post rid='11' type='terminate'
+        #3 <body type='terminate' condition='item-not-found'/>",
+    );
     begun("> post rid='11'\n > out </stream:stream>\n #2 <body type='terminate'/>");
     // Nobody waits: the next one hears it.
     begun(
