@@ -26,6 +26,11 @@ fn http() {
     replay("http", checks::http);
 }
 
+#[test]
+fn bosh() {
+    replay("bosh", checks::bosh);
+}
+
 fn replay(target: &str, check: fn(&[u8])) {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("fuzz/corpus")
