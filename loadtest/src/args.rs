@@ -249,6 +249,10 @@ pub struct ReportArgs {
     /// Run so many times and give medians.
     #[arg(long, default_value_t = 1)]
     pub repeat: usize,
+    /// Count the server's system calls too, where the kernel lets us: each costs a little more
+    /// then.
+    #[arg(long)]
+    pub syscalls: bool,
     /// What is measured, for the report: "Prosody 0.12.3".
     #[arg(long)]
     pub label: Option<String>,

@@ -1,6 +1,7 @@
 //! What the scenarios have in common: threads are started, led through phases, waited for and
 //! asked.
 
+use std::cell::RefCell;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -10,6 +11,7 @@ use hdrhistogram::Histogram;
 use serde_json::json;
 
 use crate::args::{ConnectArgs, ReportArgs};
+use crate::calls::{Calls, Counts};
 use crate::html;
 use crate::live::{Frame, Live, Progress};
 use crate::machine;
@@ -31,6 +33,7 @@ pub struct Bench {
     pub plan: Arc<Plan>,
     pub accounts: usize,
     pub server: Option<u32>,
+    calls: RefCell<Option<Calls>>,
     pub stop: Arc<AtomicBool>,
     pub end: Instant,
     pub live: Live,
@@ -51,6 +54,7 @@ pub struct Reading {
     pub server: Option<Usage>,
     pub own_cpu_seconds: f64,
     pub machine_cpu_seconds: f64,
+    pub calls: Option<Counts>,
 }
 
 /// CPU of both ends over a time.
@@ -60,6 +64,7 @@ pub struct Span {
     pub own_cpu_seconds: f64,
     /// What other programs used, while they should have been silent; none if it cannot be told.
     pub other_cpu_seconds: Option<f64>,
+    pub calls: Option<Counts>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -98,6 +103,17 @@ impl Bench {
             let _ = signal_hook::flag::register(signal, Arc::clone(&stop));
         }
         let mut notes = Vec::new();
+        let calls = match server.filter(|_| report.syscalls).map(Calls::of) {
+            Some(Ok(calls)) => {
+                notes.push("system calls were counted: CPU figures are a little too high".into());
+                Some(calls)
+            }
+            Some(Err(why)) => {
+                notes.push(format!("system calls are not counted: {why}"));
+                None
+            }
+            None => None,
+        };
         if server.is_none() {
             notes.push("the server's process is not known: its CPU and memory are missing".into());
         }
@@ -120,6 +136,7 @@ impl Bench {
             accounts: connect.accounts.unwrap_or(sessions).max(1),
             plan: Arc::new(plan),
             server,
+            calls: RefCell::new(calls),
             stop,
             end: Instant::now() + Duration::from_secs(report.max_seconds),
             live: Live::new(),
@@ -276,6 +293,7 @@ impl Bench {
             server: self.server.and_then(Usage::of),
             own_cpu_seconds: process::own_cpu_seconds(),
             machine_cpu_seconds: process::machine_cpu_seconds(),
+            calls: self.calls.borrow_mut().as_mut().map(Calls::read),
         }
     }
 
@@ -301,6 +319,7 @@ impl Bench {
             server,
             own_cpu_seconds,
             other_cpu_seconds,
+            calls: from.calls.zip(to.calls).map(|(from, to)| to.since(from)),
         }
     }
 

@@ -13,6 +13,7 @@ mod accounts;
 mod args;
 mod bench;
 mod c1m;
+mod calls;
 mod chat;
 mod client;
 mod compare;

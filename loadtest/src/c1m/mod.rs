@@ -256,6 +256,7 @@ fn report(args: &C1mArgs, server: &Server) -> ReportArgs {
         json: Some(args.json.clone()),
         html: Some(args.html.clone()),
         repeat: 1,
+        syscalls: false,
         label: Some("encke".to_owned()),
         commit: args.commit.clone(),
         max_seconds: args.max_seconds,

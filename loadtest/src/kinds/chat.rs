@@ -152,6 +152,16 @@ pub fn message_figures(figures: &mut Figures, span: &Span, messages: f64) {
         let name = "server context switches per 1000 messages";
         figures.per(name, switches, messages, "");
     }
+    if let Some(calls) = span.calls {
+        let (all, futex) = (calls.all as f64, calls.futex as f64 * 1e6);
+        figures.per("server system calls per message", all, messages, "");
+        figures.per(
+            "futex calls by shards per million messages",
+            futex,
+            messages,
+            "",
+        );
+    }
     super::others(figures, span);
     super::own_per(figures, span, "generator CPU per message", messages);
 }
