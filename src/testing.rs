@@ -266,6 +266,11 @@ impl World {
         !self.wires[wire].down.is_empty()
     }
 
+    /// Octets that the server keeps for its peers to read.
+    pub fn owed_octets(&self) -> usize {
+        self.seats.iter().map(Seat::owed_octets).sum()
+    }
+
     /// How many octets the kernel still takes for a client that does not read; `None`: all.
     pub fn set_room(&mut self, wire: WireId, room: Option<usize>) {
         self.wires[wire].room = room;

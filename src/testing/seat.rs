@@ -365,6 +365,12 @@ impl Seat {
         self.feed(now, Input::Closed { link: key });
     }
 
+    /// Octets that its shard keeps for its peers to read.
+    pub fn owed_octets(&self) -> usize {
+        let keys = self.sockets.iter().map(|(key, _)| key);
+        keys.map(|key| self.shard.output(key).len()).sum()
+    }
+
     /// Sockets that live.
     pub fn sockets(&self) -> usize {
         self.sockets.len()
