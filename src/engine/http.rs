@@ -105,10 +105,13 @@ impl Client {
     fn of(peer: IpAddr, scheme: Scheme, request: &Request<'_>, policy: &HttpPolicy) -> Self {
         let (source, proxies) = (policy.proxy_header, &policy.proxies);
         let found = forwarded::client(peer, &request.fields, source, proxies);
+        let near = peer.is_loopback() || proxies.contains(peer);
         Self {
             address: found.address,
             scheme: found.scheme.unwrap_or(scheme),
-            secure: scheme == Scheme::Https || peer.is_loopback() || proxies.contains(peer),
+            // A proxy that says nothing is taken to speak TLS with its clients; one that says it
+            // does not is believed.
+            secure: scheme == Scheme::Https || (near && found.scheme != Some(Scheme::Http)),
         }
     }
 }

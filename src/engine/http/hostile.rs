@@ -186,3 +186,77 @@ fn who_does_not_read_pongs_is_not_read() {
     let pongs = world.read(wire).len() / 127;
     assert_eq!(pongs, 40 * (64 * 1024 / ping.len()));
 }
+
+/// Sends a request of BOSH on a link of its own.
+fn send(world: &mut World, sid: &str, rid: u64, more: &str, content: &str) -> WireId {
+    let wire = world.connect();
+    world.write(wire, post(sid, rid, more, content).as_bytes());
+    world.settle();
+    wire
+}
+
+/// A session over BOSH that is bound and manages its stream. The next request is 20.
+fn manage(world: &mut World) -> String {
+    let wire = world.connect();
+    let sid = begin(world, wire);
+    let restart = "xmlns:x='urn:xmpp:xbosh' x:restart='true'";
+    let auth = "<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' \
+        mechanism='PLAIN'>AHJvbWVvAHNlY3JldA==</auth>";
+    let bind = "<iq xmlns='jabber:client' type='set' id='b'>\
+        <bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'/></iq>";
+    let enable = "<enable xmlns='urn:xmpp:sm:3' resume='true'/>";
+    let steps = [("", auth), (restart, ""), ("", bind), ("", enable)];
+    for (rid, (more, content)) in (11..).zip(steps) {
+        let wire = send(world, &sid, rid, more, content);
+        let answer = read(world, wire);
+        assert!(answer.contains("HTTP/1.1 200"), "{rid}: {answer}");
+    }
+    for rid in 15..20 {
+        send(world, &sid, rid, "", "<presence xmlns='jabber:client'/>");
+    }
+    sid
+}
+
+/// SECURITY P9: the client waits, and what it sent is not piled up.
+#[test]
+fn requests_are_held_while_their_stream_does_not_read() {
+    let mut world = world();
+    let sid = manage(&mut world);
+    let message = "<message xmlns='jabber:client' to='juliet@localhost'><body>x</body></message>";
+    world.stall(true);
+    send(&mut world, &sid, 20, "", &message.repeat(1_001));
+    // The journal has taken nothing: neither is answered to make room for the next.
+    let wires = [21, 22].map(|rid| send(&mut world, &sid, rid, "", message));
+    world.settle();
+    assert!(!world.has_octets(wires[0]) || !world.has_octets(wires[1]));
+    let last = send(&mut world, &sid, 23, "type='terminate'", message);
+    assert_eq!(
+        read(&mut world, last),
+        "",
+        "it ends behind what came before"
+    );
+    world.stall(false);
+    world.commit();
+    let answers = [wires[0], wires[1], last]
+        .map(|wire| read(&mut world, wire))
+        .concat();
+    assert_eq!(answers.matches("type='terminate'").count(), 1);
+    let received: u64 = world.reports().iter().map(|r| r.messages_received).sum();
+    assert_eq!(received, 1_001 + 3);
+}
+
+#[test]
+fn who_is_not_held_back_is_given_up() {
+    let mut world = world();
+    let sid = manage(&mut world);
+    let message = "<message xmlns='jabber:client' to='juliet@localhost'><body>x</body></message>";
+    world.stall(true);
+    send(&mut world, &sid, 20, "", &message.repeat(1_001));
+    let large = message.repeat(2_000);
+    let answers = (21..40).map(|rid| {
+        let wire = send(&mut world, &sid, rid, "pause='1'", &large);
+        read(&mut world, wire)
+    });
+    let answers: String = answers.collect();
+    assert!(answers.contains("policy-violation"));
+}
