@@ -227,10 +227,15 @@ impl World {
 
     /// A client connects, to any shard.
     pub fn connect(&mut self) -> WireId {
+        self.connect_to(self.plan.entry)
+    }
+
+    /// A client connects where links begin so.
+    pub fn connect_to(&mut self, entry: Entry) -> WireId {
         let wire = WireId(self.wires.0.len());
         self.wires.0.push(Wire::default());
         let seat = self.random.below(self.seats.len());
-        self.seats[seat].inlet.push_back(Post::Opened(wire));
+        self.seats[seat].inlet.push_back(Post::Opened(wire, entry));
         wire
     }
 
@@ -264,6 +269,11 @@ impl World {
     /// Whether something came that was not read.
     pub fn has_octets(&self, wire: WireId) -> bool {
         !self.wires[wire].down.is_empty()
+    }
+
+    /// Octets that the server keeps for its peers to read.
+    pub fn owed_octets(&self) -> usize {
+        self.seats.iter().map(Seat::owed_octets).sum()
     }
 
     /// How many octets the kernel still takes for a client that does not read; `None`: all.
@@ -454,10 +464,8 @@ impl World {
         self.seats.clear();
         for shard in 0..self.plan.shards {
             let seed = self.random.octets();
-            self.seats.push(Seat::new(
-                self.setup(shard, seed, recovered.next_id),
-                self.plan.entry,
-            ));
+            let setup = self.setup(shard, seed, recovered.next_id);
+            self.seats.push(Seat::new(setup));
         }
         for revival in self.depot.written_sessions() {
             let home = self.home(&revival.owner);

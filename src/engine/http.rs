@@ -105,10 +105,13 @@ impl Client {
     fn of(peer: IpAddr, scheme: Scheme, request: &Request<'_>, policy: &HttpPolicy) -> Self {
         let (source, proxies) = (policy.proxy_header, &policy.proxies);
         let found = forwarded::client(peer, &request.fields, source, proxies);
+        let near = peer.is_loopback() || proxies.contains(peer);
         Self {
             address: found.address,
             scheme: found.scheme.unwrap_or(scheme),
-            secure: scheme == Scheme::Https || peer.is_loopback() || proxies.contains(peer),
+            // A proxy that says nothing is taken to speak TLS with its clients; one that says it
+            // does not is believed.
+            secure: scheme == Scheme::Https || (near && found.scheme != Some(Scheme::Http)),
         }
     }
 }
@@ -189,6 +192,7 @@ fn keep(shard: &mut Shard, key: LinkKey, unread: Box<Unread>, now: Now, fx: &mut
 
 /// Takes requests from the front of `bytes`. Returns the octets taken.
 fn walk(shard: &mut Shard, key: LinkKey, bytes: &[u8], now: Now, fx: &mut Effects) -> usize {
+    let high_water = shard.core.policy.limits.link_output_high_water_octets;
     let mut at = 0;
     while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
         let Some(link) = shard.links.get_mut(key) else {
@@ -198,6 +202,12 @@ fn walk(shard: &mut Shard, key: LinkKey, bytes: &[u8], now: Now, fx: &mut Effect
             break;
         };
         if link.reading != Reading::On {
+            break;
+        }
+        // A peer that does not read its answers is not read, and closed when that takes too long.
+        if conn.queue.unsent_octets() > high_water {
+            link.reading = Reading::Paused;
+            fx.link(key, LinkEffect::Pause);
             break;
         }
         let progress = match conn.incoming.take() {
@@ -363,6 +373,27 @@ fn answered(shard: &mut Shard, key: LinkKey, after: After, now: Now, fx: &mut Ef
     }
 }
 
+/// Octets of answers were taken. Whoever reads them is not idle, however slow.
+pub fn wrote(shard: &mut Shard, key: LinkKey, octets: usize, now: Now, fx: &mut Effects) {
+    let limits = &shard.core.policy.limits;
+    let low_water = limits.link_output_high_water_octets / 2;
+    let idle = now.mono.after(limits.http_idle_timeout);
+    let Some(link) = shard.links.get_mut(key) else {
+        return;
+    };
+    let Stream::Http(conn) = &mut link.stream else {
+        return;
+    };
+    conn.queue.wrote(&mut shard.core.pool, octets, |_| ());
+    if octets > 0 && conn.seen == 0 && conn.incoming.is_none() {
+        conn.due = idle;
+    }
+    if link.reading == Reading::Paused && conn.queue.unsent_octets() <= low_water {
+        shard.turn_on(key, now, fx);
+        shard.finish_input(now, fx);
+    }
+}
+
 /// A request that cannot be understood: nobody knows where the next one begins.
 fn refuse(shard: &mut Shard, key: LinkKey, problem: &Problem<'_>, fx: &mut Effects) {
     let Some(conn) = conn_of(shard, key) else {
@@ -473,6 +504,14 @@ pub fn tube_answered(
     });
     if let Outcome::Answered(after) = outcome {
         answered(shard, key, after, now, fx);
+        // The tube may be in the middle of something, which the next request may be for.
+        shard.answered.push(key);
+    }
+}
+
+/// Takes the requests behind one that was answered, unless the next one waits already.
+pub fn go_on(shard: &mut Shard, key: LinkKey, now: Now, fx: &mut Effects) {
+    if conn_of(shard, key).is_some_and(|conn| conn.awaiting.is_none()) {
         shard.read_on(key, now, fx);
     }
 }
@@ -530,5 +569,7 @@ fn conn_of(shard: &mut Shard, key: LinkKey) -> Option<&mut Conn> {
     }
 }
 
+#[cfg(test)]
+mod hostile;
 #[cfg(test)]
 mod tests;

@@ -112,7 +112,7 @@ impl Shard {
     }
 
     /// Reads a link again, first what was kept of it.
-    fn turn_on(&mut self, key: LinkKey, now: Now, fx: &mut Effects) {
+    pub(super) fn turn_on(&mut self, key: LinkKey, now: Now, fx: &mut Effects) {
         let Some(link) = self.links.get_mut(key) else {
             return;
         };

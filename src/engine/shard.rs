@@ -56,6 +56,9 @@ pub struct Shard {
     )]
     pub(super) assemblies: Vec<Box<Assembly>>,
     pub(super) scratch: Scratch,
+    /// Links of HTTP whose answer was written while something else was under way: they are read on
+    /// when that is done. One inside the other, a chain of them would need any amount of stack.
+    pub(super) answered: Vec<LinkKey>,
     due: Vec<Due>,
     pub(super) stopping: bool,
     pub(super) backoff: Backoff,
@@ -80,6 +83,7 @@ impl Shard {
             scanners: Vec::new(),
             assemblies: Vec::new(),
             scratch: Scratch::default(),
+            answered: Vec::new(),
             due: Vec::new(),
             stopping: false,
             backoff: Backoff::new(backoff_seed),
@@ -102,7 +106,7 @@ impl Shard {
             Input::Stored { ticket, reply } => self.stored(ticket, reply, now, fx),
             Input::Command(command) => self.command(command, now, fx),
         }
-        self.finish(now, fx);
+        self.finish_input(now, fx);
     }
 
     /// Runs the deadlines that are due. Call once a turn.
@@ -116,7 +120,7 @@ impl Shard {
         if !self.lost.is_empty() && self.lost_until <= now.mono {
             self.forget_lost(fx);
         }
-        self.finish(now, fx);
+        self.finish_input(now, fx);
     }
 
     /// Sessions that a crash ended cannot be resumed any more. Every shard knows all of them; one
@@ -134,6 +138,7 @@ impl Shard {
         self.core.rest();
         self.tubes.rest();
         self.due.shrink_to(RESTING_MAX);
+        self.answered.shrink_to(RESTING_MAX);
         self.scanners.truncate(RESTING_MAX);
         self.assemblies.truncate(RESTING_MAX);
     }
@@ -164,7 +169,7 @@ impl Shard {
         };
         match &mut entry.stream {
             Stream::Login(login) => login.queue.wrote(&mut self.core.pool, octets, |_| ()),
-            Stream::Http(conn) => conn.queue.wrote(&mut self.core.pool, octets, |_| ()),
+            Stream::Http(_) => http::wrote(self, link, octets, now, fx),
             Stream::Closing(queue) => queue.wrote(&mut self.core.pool, octets, |_| ()),
             Stream::Bound(key) => {
                 let key = *key;
@@ -556,7 +561,15 @@ impl Shard {
         }
     }
 
-    /// What every input ends with.
+    /// What every input ends with: nothing is in the middle of anything any more.
+    pub(super) fn finish_input(&mut self, now: Now, fx: &mut Effects) {
+        self.finish(now, fx);
+        while let Some(link) = self.answered.pop() {
+            http::go_on(self, link, now, fx);
+        }
+    }
+
+    /// What everything that was taken ends with.
     pub(super) fn finish(&mut self, now: Now, fx: &mut Effects) {
         let mut ctx = Ctx {
             core: &mut self.core,

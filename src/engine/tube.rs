@@ -13,7 +13,7 @@ use std::sync::Arc;
 use foldhash::quality::RandomState;
 
 use super::http;
-use super::links::{Link, Released};
+use super::links::{Link, Reading, Released};
 use super::login;
 use super::reading::bounds_of_requests;
 use super::shard::Shard;
@@ -27,6 +27,9 @@ use crate::stream::sasl::Bindings;
 use crate::transport::bosh::request::{self, Request};
 use crate::transport::bosh::session::{Action, Session};
 use crate::transport::bosh::{Condition, ContentType, Rules};
+
+/// The longest requests that a stream may leave unread before its session is given up.
+const UNREAD_REQUESTS_MAX: usize = 4;
 
 /// The tubes of a shard.
 #[derive(Default)]
@@ -189,6 +192,14 @@ fn begin(
     carry_out(shard, key, tube, actions, now, fx);
 }
 
+/// Octets that a stream has not taken: it waits for something. None once it is closing.
+fn unread_octets(shard: &Shard, key: LinkKey) -> usize {
+    let link = shard.links.get(key);
+    let link = link.filter(|link| link.reading != Reading::On);
+    let unread = link.and_then(|link| link.unread.as_deref());
+    unread.map_or(0, |unread| unread.octets.len())
+}
+
 /// A request of a session that is here.
 fn take(
     shard: &mut Shard,
@@ -198,6 +209,11 @@ fn take(
     now: Now,
     fx: &mut Effects,
 ) {
+    // Who pauses, or asks for no waiting, is not held back.
+    let bound = shard.core.policy.limits.stanza_octets_max * UNREAD_REQUESTS_MAX;
+    if unread_octets(shard, key) > bound {
+        drop_tube(shard, key, Condition::PolicyViolation, now, fx);
+    }
     let Some(mut tube) = shard.tubes.here.remove(&key) else {
         return refuse(shard, ticket, Condition::ItemNotFound, now, fx);
     };
@@ -288,9 +304,17 @@ fn apply_one(shard: &mut Shard, key: LinkKey, effect: LinkEffect, now: Now, fx: 
             }
         }
         LinkEffect::Abort => drop_tube(shard, key, Condition::UndefinedCondition, now, fx),
-        // What comes while a stream does not read waits as its unread octets: a client may have
-        // few requests on their way, each within its bound.
-        LinkEffect::Pause | LinkEffect::Resume | LinkEffect::StartTls => {}
+        LinkEffect::Resume => go_on(shard, key, now, fx),
+        // What comes while a stream does not read waits as its unread octets. Its requests are held
+        // meanwhile, and a client may have few on their way, each within its bound.
+        LinkEffect::Pause | LinkEffect::StartTls => {}
+    }
+}
+
+/// Answers what was held only because the stream did not read.
+fn go_on(shard: &mut Shard, key: LinkKey, now: Now, fx: &mut Effects) {
+    if let Some(tube) = shard.tubes.here.remove(&key) {
+        carry_out(shard, key, tube, Vec::new(), now, fx);
     }
 }
 
@@ -318,6 +342,7 @@ fn carry_out(
     let mut scanner = shard.scanners.pop().unwrap_or_default();
     let mut scratch = std::mem::take(&mut shard.tubes.scratch);
     let mut answers = Vec::new();
+    tube.bosh.stall(unread_octets(shard, key) > 0);
     let output = shard.output(key);
     let taken = tube
         .bosh
@@ -443,11 +468,7 @@ fn adopt(shard: &mut Shard, moving: Moving, now: Now, fx: &mut Effects) {
     shard.tubes.places.insert(tube.sid, Place::Here(key));
     shard.tubes.here.insert(key, tube);
     login::adopted(shard, key, *stream, now, fx);
-    pump(shard, key, now, fx);
-    if let Some(mut tube) = shard.tubes.here.remove(&key) {
-        arm(shard, key, &mut tube);
-        shard.tubes.here.insert(key, tube);
-    }
+    go_on(shard, key, now, fx);
 }
 
 /// Ends a tube now: who waits hears why.

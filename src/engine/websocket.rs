@@ -121,8 +121,22 @@ impl Shard {
                 self.say_octets(key, fx, |out| {
                     encode::write_pong(out, payload.as_slice());
                 });
+                self.hold_pongs(key, now, fx);
             }
             Step::Close(code) => self.end_socket(key, code, "", now, fx),
+        }
+    }
+
+    /// No stanza counts pongs, and a peer may ask for any number of them.
+    fn hold_pongs(&mut self, key: LinkKey, now: Now, fx: &mut Effects) {
+        let high_water = self.core.policy.limits.link_output_high_water_octets;
+        match self.links.get(key).map(|link| &link.stream) {
+            Some(Stream::Bound(session)) => self.pause_if_full(key, *session, fx),
+            Some(Stream::Login(login)) if login.queue.unsent_octets() > high_water => {
+                let error = StreamError::PolicyViolation("output is not read");
+                self.fail(key, error, now, fx);
+            }
+            _ => {}
         }
     }
 

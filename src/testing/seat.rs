@@ -47,7 +47,7 @@ pub(super) struct Wire {
 
 /// What a shard finds in its mailbox.
 pub(super) enum Post {
-    Opened(WireId),
+    Opened(WireId, Entry),
     Batch {
         from: ShardId,
         batch: Batch,
@@ -87,8 +87,6 @@ pub(super) const LINGER: Duration = Duration::from_secs(5);
 /// A shard in its place.
 pub(super) struct Seat {
     pub id: ShardId,
-    /// How links begin.
-    entry: Entry,
     pub shard: Shard,
     pub effects: Effects,
     sockets: Slab<LinkTag, Socket>,
@@ -98,11 +96,10 @@ pub(super) struct Seat {
 }
 
 impl Seat {
-    pub fn new(setup: Setup, entry: Entry) -> Self {
+    pub fn new(setup: Setup) -> Self {
         let (id, shards) = (setup.shard, setup.shards);
         Self {
             id,
-            entry,
             shard: Shard::new(setup),
             effects: Effects::new(shards),
             sockets: Slab::new(),
@@ -207,9 +204,8 @@ impl Seat {
     fn drain_inlet(&mut self, now: Now) {
         while let Some(post) = self.inlet.pop_front() {
             match post {
-                Post::Opened(wire) => {
+                Post::Opened(wire, entry) => {
                     let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
-                    let entry = self.entry;
                     let origin = Origin { peer, entry };
                     let link = self.seat_socket(wire, origin);
                     self.feed(now, Input::Opened { link, origin });
@@ -363,6 +359,12 @@ impl Seat {
         wires[socket.wire].closed = true;
         wires[socket.wire].up.clear();
         self.feed(now, Input::Closed { link: key });
+    }
+
+    /// Octets that its shard keeps for its peers to read.
+    pub fn owed_octets(&self) -> usize {
+        let keys = self.sockets.iter().map(|(key, _)| key);
+        keys.map(|key| self.shard.output(key).len()).sum()
     }
 
     /// Sockets that live.

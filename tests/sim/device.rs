@@ -4,10 +4,12 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use encke::engine::Entry;
 use encke::testing::{HEADER, Item, PASSWORD, Reader, WireId, World};
 
 use crate::ledger::Ledger;
 use crate::support::dom::Dom;
+use crate::support::websocket::{HANDSHAKE, Incoming, PING, said};
 
 /// Where a device is on its way to a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +35,7 @@ pub struct Device {
     pub manages: bool,
     pub state: State,
     pub wire: Option<WireId>,
-    reader: Reader,
+    ear: Ear,
     pub management: Option<Management>,
     /// Numbers its sessions: order is promised within one.
     pub epoch: usize,
@@ -49,9 +51,28 @@ pub struct Device {
     /// Messages sent on the present session.
     pub sent: Vec<usize>,
     /// Links that it said goodbye on: what a kernel took there was delivered.
-    retired: Vec<(WireId, Reader, usize)>,
+    retired: Vec<(WireId, Ear, usize)>,
     /// What it will answer acknowledgement requests with: nothing, when lazy.
     pub lazy: bool,
+}
+
+/// What a device reads with: on a WebSocket through its frames.
+#[derive(Default)]
+struct Ear {
+    frames: Option<Incoming>,
+    reader: Reader,
+}
+
+impl Ear {
+    fn receive(&mut self, octets: &[u8], items: &mut Vec<Item>) {
+        match &mut self.frames {
+            None => self.reader.receive(octets, items),
+            Some(frames) => {
+                let text = frames.receive(octets);
+                self.reader.receive(text.as_bytes(), items);
+            }
+        }
+    }
 }
 
 /// XEP-0198 as a client keeps it.
@@ -75,7 +96,7 @@ impl Device {
             manages,
             state: State::Off,
             wire: None,
-            reader: Reader::default(),
+            ear: Ear::default(),
             management: None,
             epoch: 0,
             priority: 0,
@@ -97,16 +118,34 @@ impl Device {
         self.state == State::Ready
     }
 
-    pub fn connect(&mut self, world: &mut World) {
-        self.wire = Some(world.connect());
-        self.reader = Reader::default();
+    /// Connects, as a web page or not.
+    pub fn connect(&mut self, world: &mut World, page: bool) {
+        self.ear = Ear::default();
         self.state = State::Opening;
+        if page {
+            self.ear.frames = Some(Incoming::default());
+            let wire = world.connect_to(Entry::Http);
+            world.write(wire, HANDSHAKE.as_bytes());
+            self.wire = Some(wire);
+        } else {
+            self.wire = Some(world.connect());
+        }
         self.write(world, HEADER);
     }
 
+    /// One item.
     fn write(&self, world: &mut World, text: &str) {
-        if let Some(wire) = self.wire {
-            world.write(wire, text.as_bytes());
+        let Some(wire) = self.wire else { return };
+        match self.ear.frames {
+            None => world.write(wire, text.as_bytes()),
+            Some(_) => world.write(wire, &said(text)),
+        }
+    }
+
+    /// A web page asks whether its link lives.
+    pub fn ping(&self, world: &mut World) {
+        if let (Some(wire), Some(_)) = (self.wire, &self.ear.frames) {
+            world.write(wire, PING);
         }
     }
 
@@ -151,8 +190,8 @@ impl Device {
         let Some(wire) = self.wire.take() else { return };
         if self.management.is_none() {
             self.pump_octets(world, wire, ledger);
-            let reader = std::mem::take(&mut self.reader);
-            self.retired.push((wire, reader, self.epoch));
+            let ear = std::mem::take(&mut self.ear);
+            self.retired.push((wire, ear, self.epoch));
         }
         world.hang_up(wire);
         self.went_off(ledger);
@@ -163,9 +202,9 @@ impl Device {
         self.write(world, "</stream:stream>");
         if let Some(wire) = self.wire.take() {
             world.set_room(wire, None);
-            let reader = std::mem::take(&mut self.reader);
+            let ear = std::mem::take(&mut self.ear);
             if self.management.is_none() {
-                self.retired.push((wire, reader, self.epoch));
+                self.retired.push((wire, ear, self.epoch));
             }
         }
         self.end_session(ledger);
@@ -219,9 +258,9 @@ impl Device {
 
     fn pump_retired(&mut self, world: &mut World, ledger: &mut Ledger) {
         let full = self.full();
-        for (wire, reader, epoch) in &mut self.retired {
+        for (wire, ear, epoch) in &mut self.retired {
             let mut items = Vec::new();
-            reader.receive(&world.read(*wire), &mut items);
+            ear.receive(&world.read(*wire), &mut items);
             for item in items {
                 let Item::Element(text) = item else { continue };
                 let dom = Dom::parse(&text).unwrap_or_else(|why| panic!("{why}")).0;
@@ -237,7 +276,7 @@ impl Device {
     fn pump_octets(&mut self, world: &mut World, wire: WireId, ledger: &mut Ledger) -> bool {
         let octets = world.read(wire);
         let mut items = Vec::new();
-        self.reader.receive(&octets, &mut items);
+        self.ear.receive(&octets, &mut items);
         for item in &items {
             if let Item::Element(text) = item {
                 let dom = Dom::parse(text).unwrap_or_else(|why| panic!("{why}")).0;

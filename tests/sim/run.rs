@@ -161,7 +161,8 @@ impl Run {
             })
             .collect();
         for &device in &first {
-            self.devices[device].connect(&mut self.world);
+            let page = self.random.chance(40);
+            self.devices[device].connect(&mut self.world, page);
         }
         self.rest();
         for (watcher, watched) in self.sees.clone() {
@@ -253,7 +254,7 @@ impl Run {
         let device = &mut self.devices[device];
         if device.state == State::Off {
             self.ledger.note(|| format!("{} comes", device.full()));
-            device.connect(&mut self.world);
+            device.connect(&mut self.world, self.random.chance(40));
         }
     }
 
@@ -275,6 +276,7 @@ impl Run {
         let device = &self.devices[device];
         if device.is_ready() {
             device.acknowledge(&mut self.world);
+            device.ping(&mut self.world);
         }
     }
 
@@ -454,7 +456,7 @@ impl Run {
                 .push(Device::new(account, bare, "collector", false));
         }
         for at in first..self.devices.len() {
-            self.devices[at].connect(&mut self.world);
+            self.devices[at].connect(&mut self.world, false);
             self.rest();
             assert!(
                 self.devices[at].is_ready(),

@@ -22,19 +22,74 @@ struct Link {
     outgoing: String,
     /// Whether the client's header was written.
     open: bool,
-    /// What the server has written and is no whole frame yet.
-    incoming: Vec<u8>,
+    incoming: Incoming,
+}
+
+/// What a server writes.
+#[derive(Default)]
+pub struct Incoming {
+    /// What is no whole frame yet.
+    octets: Vec<u8>,
     /// Whether the answer to the handshake was read.
     upgraded: bool,
 }
 
-const HANDSHAKE: &str = "GET /ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n\
+impl Incoming {
+    /// Takes octets. Returns the items that are whole, as on TCP.
+    pub fn receive(&mut self, octets: &[u8]) -> String {
+        self.octets.extend_from_slice(octets);
+        let mut shown = String::new();
+        if !self.upgraded {
+            let text = String::from_utf8_lossy(&self.octets).into_owned();
+            let Some((head, _)) = text.split_once("\r\n\r\n") else {
+                return shown;
+            };
+            if head.starts_with("HTTP/1.1 408 ") {
+                // Time went by in large steps while it asked.
+                self.octets.clear();
+                return shown;
+            }
+            assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+            assert!(format!("{head}\r\n").contains(ACCEPTED), "{head}");
+            self.octets.drain(..head.len() + 4);
+            self.upgraded = true;
+        }
+        while let Some((opcode, message, octets)) = next_frame(&self.octets) {
+            self.octets.drain(..octets);
+            match opcode {
+                TEXT => shown.push_str(&as_on_tcp(&message)),
+                CLOSE | PONG => {}
+                other => panic!("an unexpected frame {other:#x}"),
+            }
+        }
+        shown
+    }
+}
+
+/// One item as on TCP, as a client's frame.
+pub fn said(item: &str) -> Vec<u8> {
+    if item.starts_with("<?xml") {
+        let attributes = [("to", "localhost"), ("version", "1.0")];
+        let attr = |name: &str| attributes.iter().find(|(known, _)| *known == name);
+        return frame(&open(|name| attr(name).map(|(_, value)| (*value).into())));
+    }
+    match item {
+        "</stream:stream>" => frame("<close xmlns='urn:ietf:params:xml:ns:xmpp-framing'/>"),
+        _ => frame(&qualified(item)),
+    }
+}
+
+/// A client's ping.
+pub const PING: &[u8] = b"\x89\x82\0\0\0\0hi";
+
+pub const HANDSHAKE: &str = "GET /ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n\
     Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: xmpp\r\n\r\n";
 /// The key of the example in RFC 6455 section 1.3, and its answer.
 const ACCEPTED: &str = "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n";
 const TEXT: u8 = 0x81;
 const CLOSE: u8 = 0x88;
+const PONG: u8 = 0x8a;
 
 impl WebSockets {
     pub fn new(plan: Plan) -> Self {
@@ -103,27 +158,8 @@ impl Stage for WebSockets {
     fn read(&mut self, link: usize) -> Vec<u8> {
         let octets = self.world.read(WireId::of(link));
         let entry = self.links.entry(link).or_default();
-        entry.incoming.extend_from_slice(&octets);
-        let mut shown = String::new();
-        if !entry.upgraded {
-            let text = String::from_utf8_lossy(&entry.incoming).into_owned();
-            let Some((head, _)) = text.split_once("\r\n\r\n") else {
-                return Vec::new();
-            };
-            assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
-            assert!(format!("{head}\r\n").contains(ACCEPTED), "{head}");
-            entry.incoming.drain(..head.len() + 4);
-            entry.upgraded = true;
-        }
-        while let Some((opcode, message, octets)) = next_frame(&entry.incoming) {
-            entry.incoming.drain(..octets);
-            match opcode {
-                TEXT => shown.push_str(&as_on_tcp(&message)),
-                CLOSE => {}
-                other => panic!("an unexpected frame {other:#x}"),
-            }
-            entry.open &= !message.starts_with("<success");
-        }
+        let shown = entry.incoming.receive(&octets);
+        entry.open &= !shown.contains("<success");
         shown.into_bytes()
     }
 
@@ -187,7 +223,7 @@ fn next_frame(octets: &[u8]) -> Option<(u8, String, usize)> {
     let end = head + length as usize;
     let payload = octets.get(head..end)?;
     let text = match first {
-        CLOSE => String::new(),
+        CLOSE | PONG => String::new(),
         _ => String::from_utf8(payload.to_vec()).unwrap(),
     };
     Some((first, text, end))

@@ -80,6 +80,8 @@ pub struct Session<T> {
     introduced: bool,
     /// The identifier of an answer that the client does not seem to have, and when it was sent.
     report: Option<(u64, Moment)>,
+    /// Whether the stream takes nothing for now.
+    stalled: bool,
     /// The client is leaving for so long.
     pause: Option<Duration>,
     repeats: u8,
@@ -217,6 +219,7 @@ impl<T: Copy + PartialEq> Session<T> {
             identity: None,
             introduced: false,
             report: None,
+            stalled: false,
             pause: None,
             repeats: 0,
             last: Last {
@@ -319,7 +322,8 @@ impl<T: Copy + PartialEq> Session<T> {
             self.introduced = true;
             self.identity = Some(Box::new(identity));
         }
-        let ends = wrapped.ending.is_some() || self.state == State::Ending;
+        // The stream ends when it has taken what came before.
+        let ends = wrapped.ending.is_some() || (self.state == State::Ending && !self.stalled);
         if ends && self.is_attended() {
             self.finish(&wrapped, scratch, now, actions);
         } else if !ends {
@@ -331,10 +335,15 @@ impl<T: Copy + PartialEq> Session<T> {
         wrapped.taken
     }
 
+    /// Whether the stream takes nothing for now: then requests are held, and so is a client that has
+    /// none left. Before [`Session::settle`].
+    pub const fn stall(&mut self, stalled: bool) {
+        self.stalled = stalled;
+    }
+
     /// Whether [`Session::settle`] would take output.
     pub fn wants_output(&self) -> bool {
-        let carries = |held: &Held<T>| held.ticket.is_some() && held.extra != Extra::Pause;
-        self.state != State::Over && self.held.iter().any(carries)
+        self.state != State::Over && self.held.iter().any(|held| self.carries(held))
     }
 
     /// Ends the session: every request that waits is answered with `condition`.

@@ -61,6 +61,9 @@ impl<T: Copy + PartialEq> Session<T> {
 
     /// Answers what need not be held any longer.
     pub(super) fn release(&mut self, now: Moment, actions: &mut Vec<Action<'_, T>>) {
+        if self.stalled {
+            return;
+        }
         let kept = match self.state {
             State::Flushing => 0,
             _ => usize::from(self.hold),
@@ -182,12 +185,22 @@ impl<T: Copy + PartialEq> Session<T> {
         held.chain(early).any(|ticket| ticket.is_some())
     }
 
+    /// Whether output can ride on the answer to a request. On that to a pause nothing does, and that
+    /// to the end is the last one.
+    pub(super) fn carries(&self, held: &Held<T>) -> bool {
+        let takes = match held.extra {
+            Extra::No => true,
+            Extra::Pause => false,
+            Extra::Terminate => !self.stalled,
+        };
+        takes && held.ticket.is_some()
+    }
+
     /// How many come before the first request that can carry something, or else before the first
     /// whose link is there.
     fn carrier(&self) -> usize {
         let is_there = |held: &Held<T>| held.ticket.is_some();
-        let carries = |held: &Held<T>| is_there(held) && held.extra != Extra::Pause;
-        let carrier = self.held.iter().position(carries);
+        let carrier = self.held.iter().position(|held| self.carries(held));
         carrier
             .or_else(|| self.held.iter().position(is_there))
             .unwrap_or_default()
