@@ -116,18 +116,28 @@ class Bosh:
             answer = await self.ask()
         return found
 
-    async def authenticate(self, password=None):
-        """`True` if the server took the password."""
+    def credentials(self, password=None):
         secret = f"\0{self.account.name}\0{password or self.account.password}".encode()
-        answer = await self.ask(f"<auth xmlns='{SASL}' mechanism='PLAIN'>"
-                                f"{base64.b64encode(secret).decode()}</auth>")
+        return (f"<auth xmlns='{SASL}' mechanism='PLAIN'>"
+                f"{base64.b64encode(secret).decode()}</auth>")
+
+    async def authenticate(self):
+        """The condition of the server's refusal, `None` if it took the password."""
+        return await self.verdict(await self.ask(self.credentials()))
+
+    async def verdict(self, answer):
+        """What the server says of credentials, in this answer or a later one."""
         while not len(answer.element):
+            assert answer.type is None, answer
             answer = await self.ask()
-        return answer.element[0].tag == f"{{{SASL}}}success"
+        verdict = answer.element[0]
+        if verdict.tag == f"{{{SASL}}}success":
+            return None
+        return next(child.tag.split("}")[1] for child in verdict)
 
     async def login(self, presence=True, **attributes):
         await self.until(await self.open(**attributes), f"{{{STREAM}}}features")
-        assert await self.authenticate()
+        assert await self.authenticate() is None
         answer = await self.ask(xmpp__restart="true", to=self.server.domain)
         await self.until(answer, f"{{{STREAM}}}features")
         answer = await self.ask(
