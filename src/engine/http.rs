@@ -105,13 +105,13 @@ impl Client {
     fn of(peer: IpAddr, scheme: Scheme, request: &Request<'_>, policy: &HttpPolicy) -> Self {
         let (source, proxies) = (policy.proxy_header, &policy.proxies);
         let found = forwarded::client(peer, &request.fields, source, proxies);
-        let near = peer.is_loopback() || proxies.contains(peer);
+        // A proxy may have been reached in clear, which it says.
+        let in_clear = found.scheme == Some(Scheme::Http) && !found.address.is_loopback();
+        let nearby = peer.is_loopback() || proxies.contains(peer);
         Self {
             address: found.address,
             scheme: found.scheme.unwrap_or(scheme),
-            // A proxy that says nothing is taken to speak TLS with its clients; one that says it
-            // does not is believed.
-            secure: scheme == Scheme::Https || (near && found.scheme != Some(Scheme::Http)),
+            secure: !in_clear && (scheme == Scheme::Https || nearby),
         }
     }
 }

@@ -3,11 +3,13 @@
 import contextlib
 
 import pytest
+import pytest_asyncio
 
 from clients.cable import Cable
 from clients.node import Chromium, XmppJs, versions
 from clients.site import Site
 from clients.websocket import WebClient
+from harness.raw import CLIENT
 from harness.slix import Slix
 
 
@@ -100,3 +102,20 @@ async def cable(server):
     """Leads to the server's HTTP, and can be pulled."""
     async with Cable(lambda: server.http) as cable:
         yield cable
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def chatting(server):
+    """Somebody who only wants to chat, on one connection from the first row of a file to the last.
+    """
+    async with WebClient(server, server.account("bystander")) as bystander:
+        yield await bystander.login()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def unnoticed(chatting):
+    """When the hostile peer is gone, the bystander has noticed nothing."""
+    yield chatting
+    await chatting.message(chatting.jid, "still here?", "alive")
+    heard = await chatting.next()
+    assert heard.findtext(f"{{{CLIENT}}}body") == "still here?", chatting.story()

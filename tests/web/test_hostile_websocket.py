@@ -4,8 +4,7 @@ import pytest
 import pytest_asyncio
 
 from clients.frames import CONTINUATION, PING, PONG, TEXT, RawSocket, close, frame
-from clients.websocket import FRAMING, WebClient
-from harness.raw import CLIENT
+from clients.websocket import FRAMING
 from rows import FRAMES, HANDSHAKES, MESSAGES
 
 
@@ -13,21 +12,11 @@ from rows import FRAMES, HANDSHAKES, MESSAGES
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
-@pytest_asyncio.fixture(loop_scope="module", scope="module")
-async def chatting(server):
-    """Somebody who only wants to chat, on one connection from the first row to the last."""
-    async with WebClient(server, server.account("bystander")) as bystander:
-        yield await bystander.login()
-
-
 @pytest_asyncio.fixture(loop_scope="module")
-async def peer(server, chatting):
-    """The hostile peer. When it is gone, the bystander has noticed nothing."""
+async def peer(server, unnoticed):
+    """The hostile peer."""
     async with RawSocket(server) as peer:
         yield peer
-    await chatting.message(chatting.jid, "still here?", "alive")
-    heard = await chatting.next()
-    assert heard.findtext(f"{{{CLIENT}}}body") == "still here?", chatting.story()
 
 
 def as_set(wanted):
