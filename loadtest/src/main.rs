@@ -41,6 +41,7 @@ mod sys;
 mod task;
 mod timeline;
 mod tls;
+mod websocket;
 mod worker;
 
 use std::io::Read;
