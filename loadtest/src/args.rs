@@ -183,6 +183,13 @@ pub struct ConnectArgs {
     pub server: Vec<String>,
     #[arg(long, default_value = "localhost")]
     pub domain: String,
+    /// What carries the stream. On a WebSocket (RFC 7395) TLS is none or direct, and servers listen
+    /// for it at a port of its own.
+    #[arg(long, value_enum, default_value = "tcp")]
+    pub transport: Transport,
+    /// Where the server has its WebSocket.
+    #[arg(long, default_value = "/ws")]
+    pub path: String,
     #[arg(long, value_enum, default_value = "none")]
     pub tls: Security,
     #[arg(long, value_enum, default_value = "any")]
@@ -262,6 +269,12 @@ pub struct ReportArgs {
     /// End after so many seconds whatever happens.
     #[arg(long, default_value_t = 1800)]
     pub max_seconds: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Transport {
+    Tcp,
+    Websocket,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -409,6 +409,11 @@ fn merge(
             .collect::<Vec<_>>()
     );
     options["domain"] = json!(connect.domain);
+    // A report without it is one of TCP, as all that were made before there was another transport.
+    if let Some(path) = &plan.path {
+        options["transport"] = json!("websocket");
+        options["path"] = json!(path);
+    }
     options["tls"] = json!(format!("{:?}", connect.tls).to_lowercase());
     options["auth"] = json!(format!("{:?}", connect.auth).to_lowercase());
     options["stream_management"] = json!(plan.ack_every);

@@ -14,6 +14,8 @@ use crate::scan;
 pub enum Stage {
     Connect,
     Handshake,
+    /// The request for a WebSocket has been sent.
+    Upgrade,
     Features,
     Proceed,
     Challenge,
@@ -36,6 +38,7 @@ impl Stage {
         match self {
             Self::Connect => "connecting",
             Self::Handshake => "in the TLS handshake",
+            Self::Upgrade => "in the WebSocket handshake",
             Self::Features => "waiting for stream features",
             Self::Proceed => "waiting for the answer to <starttls/>",
             Self::Challenge => "waiting for a SASL challenge",
@@ -122,7 +125,8 @@ impl Client {
         }
     }
 
-    /// The socket is connected (and secured, with Direct TLS): opens the stream.
+    /// The socket is connected (and secured with Direct TLS, and upgraded where it becomes a
+    /// WebSocket): opens the stream.
     pub fn open(&mut self, plan: &Plan, out: &mut Vec<u8>) {
         self.stage = Stage::Features;
         out.extend_from_slice(plan.header.as_bytes());

@@ -25,6 +25,9 @@ impl Failure {
             "SASL:",
             "STARTTLS is",
             "no usable",
+            "WebSocket refused: HTTP 40",
+            "WebSocket: ",
+            "the server sent no HTTP",
         ]
         .iter()
         .any(|lasting| self.kind.starts_with(lasting))

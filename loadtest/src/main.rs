@@ -42,6 +42,7 @@ mod sys;
 mod task;
 mod timeline;
 mod tls;
+mod websocket;
 mod worker;
 
 use std::io::Read;

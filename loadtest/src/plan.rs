@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 
-use crate::args::{ConnectArgs, Security, TlsVersion};
+use crate::args::{ConnectArgs, Security, TlsVersion, Transport};
 use crate::recorder::Intervals;
 use crate::sasl::Mechanism;
-use crate::{sys, tls};
+use crate::{sys, tls, websocket};
 
 /// Everything about the sessions that is the same for all of them.
 pub struct Plan {
@@ -23,6 +23,8 @@ pub struct Plan {
     pub password: String,
     pub resource: String,
     pub security: Security,
+    /// Where the WebSocket is, if the streams are on one.
+    pub path: Option<String>,
     pub mechanism: Option<Mechanism>,
     pub tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
     /// Ask for an acknowledgement after so many stanzas; stream management is off where it is none.
@@ -34,7 +36,7 @@ pub struct Plan {
     pub parallel: usize,
     /// Logins a second, in one thread.
     pub rate: Option<f64>,
-    /// The stream header.
+    /// The stream header, or `<open/>`.
     pub header: String,
     /// Make the accounts by in-band registration instead of logging in.
     pub register: bool,
@@ -66,13 +68,14 @@ impl Plan {
         let domain = args.domain.clone();
         let tls = match args.tls {
             Security::None => None,
-            how => Some((tls_config(how, args.tls_version)?, server_name(&domain)?)),
+            _ => Some((tls_config(args)?, server_name(&domain)?)),
         };
+        let path = path_of_websocket(args)?;
         Ok(Self {
-            header: format!(
-                "<?xml version='1.0'?><stream:stream to='{domain}' version='1.0' xml:lang='en' \
-                 xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams'>"
-            ),
+            header: match path {
+                Some(_) => websocket::open(&domain),
+                None => header(&domain),
+            },
             targets,
             sources: sources.clamp(1, 60_000),
             domain,
@@ -80,6 +83,7 @@ impl Plan {
             password: args.password.clone(),
             resource: args.resource.clone(),
             security: args.tls,
+            path,
             mechanism: args.auth.mechanism(),
             tls,
             ack_every: args.sm.then_some(args.sm_request.max(1)),
@@ -148,13 +152,45 @@ fn resolve(names: &[String], owned: Option<IpAddr>) -> Result<Vec<SocketAddr>, S
     }
 }
 
-fn tls_config(how: Security, version: TlsVersion) -> Result<Arc<ClientConfig>, String> {
-    let versions: &[_] = match version {
+fn header(domain: &str) -> String {
+    format!(
+        "<?xml version='1.0'?><stream:stream to='{domain}' version='1.0' xml:lang='en' \
+         xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams'>"
+    )
+}
+
+/// None on TCP.
+fn path_of_websocket(args: &ConnectArgs) -> Result<Option<String>, String> {
+    let path = &args.path;
+    if args.transport == Transport::Tcp {
+        return Ok(None);
+    }
+    if args.tls == Security::Starttls {
+        return Err(
+            "there is no STARTTLS on a WebSocket (RFC 7395 section 3.9): --tls direct is wss://, \
+             --tls none is ws://"
+                .to_owned(),
+        );
+    }
+    if !path.starts_with('/') || !path.bytes().all(|octet| octet.is_ascii_graphic()) {
+        return Err(format!(
+            "--path {path}: a path begins with / and is written as in a URL"
+        ));
+    }
+    Ok(Some(path.clone()))
+}
+
+fn tls_config(args: &ConnectArgs) -> Result<Arc<ClientConfig>, String> {
+    let versions: &[_] = match args.tls_version {
         TlsVersion::Any => &[&rustls::version::TLS13, &rustls::version::TLS12],
         TlsVersion::V13 => &[&rustls::version::TLS13],
         TlsVersion::V12 => &[&rustls::version::TLS12],
     };
-    let alpn = (how == Security::Direct).then_some(&b"xmpp-client"[..]);
+    let alpn = match (args.tls, args.transport) {
+        (Security::Direct, Transport::Tcp) => Some(&b"xmpp-client"[..]),
+        (Security::Direct, Transport::Websocket) => Some(&b"http/1.1"[..]),
+        _ => None,
+    };
     tls::config(versions, alpn).map_err(|e| e.to_string())
 }
 
@@ -209,7 +245,7 @@ pub struct Row {
     pub online: AtomicU64,
     /// Messages of the schedule that could not be sent because a session was away.
     pub unsent: AtomicU64,
-    /// White space that was sent to keep sessions alive.
+    /// White space, or pings of WebSocket, that were sent to keep sessions alive.
     pub keepalives: AtomicU64,
     /// Presence changes that were sent, and those that contacts got.
     pub changes: AtomicU64,

@@ -35,6 +35,8 @@ const SHIPPED: &[(&str, &str)] = shipped![
     "server-restart",
     "churn",
     "mixed",
+    "websocket-idle",
+    "websocket-chat",
 ];
 
 /// Aiming at somebody else's machine must not hide in a file.

@@ -3,6 +3,7 @@
 mod real;
 
 use std::io::{BufRead, BufReader};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use real::{GENERATOR, Server};
@@ -10,25 +11,41 @@ use serde_json::Value;
 
 /// Runs a scenario, given as `key = value` lines, and gives its report; it must have no errors.
 fn run(server: &Server, scenario: &str) -> Value {
+    run_at(server, &server.address, scenario, &[])
+}
+
+/// At another address of it, with more options.
+fn run_at(server: &Server, address: &str, scenario: &str, options: &[&str]) -> Value {
     let folder = tempfile::tempdir().unwrap();
     let (file, report) = (folder.path().join("a.toml"), folder.path().join("a.json"));
     std::fs::write(&file, scenario).unwrap();
-    let output = command(server, &file, &report).output().unwrap();
-    finish(&report, &output)
+    let mut command = command_at(server, address, &file, &report);
+    finish(&report, &command.args(options).output().unwrap())
 }
 
-fn command(server: &Server, file: &std::path::Path, report: &std::path::Path) -> Command {
+const ON_WEBSOCKET: [&str; 2] = ["--transport", "websocket"];
+
+/// Without TLS.
+fn run_on_websocket(server: &Server, scenario: &str) -> Value {
+    run_at(server, &server.http, scenario, &ON_WEBSOCKET)
+}
+
+fn command(server: &Server, file: &Path, report: &Path) -> Command {
+    command_at(server, &server.address, file, report)
+}
+
+fn command_at(server: &Server, address: &str, file: &Path, report: &Path) -> Command {
     let mut command = Command::new(GENERATOR);
     command
         .arg("run")
         .arg(file)
-        .args(["--server", &server.address, "--threads", "2"])
+        .args(["--server", address, "--threads", "2"])
         .args(["--pid", &server.pid().to_string(), "--json"])
         .arg(report);
     command
 }
 
-fn finish(report: &std::path::Path, output: &std::process::Output) -> Value {
+fn finish(report: &Path, output: &std::process::Output) -> Value {
     let report = read(report, output);
     let errors = report["errors"].as_array().unwrap();
     assert!(errors.is_empty(), "{errors:?}");
@@ -36,7 +53,7 @@ fn finish(report: &std::path::Path, output: &std::process::Output) -> Value {
     report
 }
 
-fn read(report: &std::path::Path, output: &std::process::Output) -> Value {
+fn read(report: &Path, output: &std::process::Output) -> Value {
     let text = std::fs::read_to_string(report).unwrap_or_else(|_| panic!("{output:?}"));
     serde_json::from_str(&text).unwrap()
 }
@@ -208,4 +225,84 @@ fn all_of_them_go_together() {
     assert!(figure(&report, "messages per second") > 0.0);
     assert!(figure(&report, "presence deliveries") > 0.0);
     assert!(figure(&report, "visits per second") > 0.0);
+}
+
+#[test]
+fn idle_sessions_on_a_websocket_send_pings() {
+    let server = Server::start(40);
+    let scenario = "kind = 'idle'\nsessions = 40\nhold = 1\nkeepalive = 0.1\n";
+    let report = run_on_websocket(&server, scenario);
+    assert_eq!(figure(&report, "sessions held"), 40.0);
+    assert!(figure(&report, "keep-alives per second") > 0.0);
+    assert_eq!(report["options"]["transport"], "websocket");
+}
+
+#[test]
+fn pairs_talk_over_websockets_and_from_behind_tls() {
+    let server = Server::start(20);
+    let closed = "kind = 'chat'\npairs = 10\nwindow = 3\nwarmup = 0\nseconds = 1\n";
+    assert!(figure(&run_on_websocket(&server, closed), "messages") > 0.0);
+    let open = "kind = 'chat'\npairs = 10\nopen_rate = 200.0\nsize = 20000\nwarmup = 0\n\
+                seconds = 1\n[connect]\nsm = true\ntransport = 'websocket'\ntls = 'direct'\n";
+    let report = run_at(&server, &server.https, open, &[]);
+    assert!(figure(&report, "messages") > 0.0);
+}
+
+#[test]
+fn cut_websockets_are_resumed_and_nothing_is_lost() {
+    let server = Server::start(20);
+    for cut in ["reset", "close"] {
+        let scenario = format!(
+            "kind = 'reconnect'\nsessions = 20\ncut = '{cut}'\nunder_way = 5\n\
+             [connect]\nsm = true\nresume = true\n"
+        );
+        let report = run_on_websocket(&server, &scenario);
+        let lost = figure(&report, "messages lost unacknowledged");
+        assert_eq!(figure(&report, "sessions resumed"), 20.0, "{cut}");
+        assert_eq!(figure(&report, "messages that arrived"), 100.0, "{cut}");
+        assert_eq!(lost, 0.0, "{cut}");
+    }
+}
+
+#[test]
+fn all_else_goes_over_websocket_too() {
+    let server = Server::start(100);
+    let storm = "kind = 'login'\nlogins = 40\nwarmup = 0\nstorm = true\n";
+    assert_eq!(figure(&run_on_websocket(&server, storm), "logins"), 40.0);
+    let stored = "kind = 'offline'\nreceivers = 10\nmessages = 25\nburst = 10\n";
+    let report = run_on_websocket(&server, stored);
+    assert_eq!(figure(&report, "messages fetched"), 250.0);
+    let mixed = "kind = 'mixed'\nsessions = 100\nwatching = 20\ncontacts = 4\nstay = 0.2\n\
+                 keepalive = 1.0\nopen_rate = 100.0\nwarmup = 0\nseconds = 2\n";
+    let report = run_on_websocket(&server, mixed);
+    assert!(figure(&report, "messages per second") > 0.0);
+    assert!(figure(&report, "presence deliveries") > 0.0);
+    assert!(figure(&report, "visits per second") > 0.0);
+}
+
+#[test]
+fn a_websocket_that_is_refused_says_why() {
+    let server = Server::start(1);
+    let said = |address: &str, options: &[&str]| {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, report) = (folder.path().join("a.toml"), folder.path().join("a.json"));
+        let scenario = "kind = 'login'\nlogins = 1\nwarmup = 0\n";
+        std::fs::write(&file, scenario).unwrap();
+        let mut command = command_at(&server, address, &file, &report);
+        let output = command.args(ON_WEBSOCKET).args(options).output().unwrap();
+        let report = std::fs::read_to_string(&report).unwrap_or_default();
+        let report = serde_json::from_str(&report).unwrap_or(Value::Null);
+        (report, output)
+    };
+    let (report, _) = said(&server.http, &["--path", "/elsewhere"]);
+    let error = &report["errors"][0];
+    assert_eq!(error["kind"], "WebSocket refused: HTTP 404", "{report}");
+    let (report, _) = said(&server.address, &[]);
+    let error = &report["errors"][0];
+    assert_eq!(error["kind"], "the server sent no HTTP", "{report}");
+    let (_, output) = said(&server.http, &["--tls", "starttls"]);
+    let words = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{words}");
+    assert!(words.contains("no STARTTLS on a WebSocket"), "{words}");
+    assert_eq!(words.trim_end().lines().count(), 1, "{words}");
 }

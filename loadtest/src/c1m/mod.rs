@@ -13,8 +13,8 @@ use clap::{Args, Parser};
 use serde_json::json;
 
 use crate::accounts;
-use crate::args::TlsVersion;
 use crate::args::{AccountFormat, AccountsArgs, Auth, ConnectArgs, ReportArgs, Security};
+use crate::args::{TlsVersion, Transport};
 use crate::bench::{Bench, Ending};
 use crate::kinds::{self, Before, chat, idle, reconnect};
 use crate::plan::{Board, Phase};
@@ -31,6 +31,9 @@ pub struct C1mArgs {
     /// Without TLS: how far the memory of the machine goes then.
     #[arg(long)]
     pub plain: bool,
+    /// What carries the streams; on a WebSocket a session takes a little more.
+    #[arg(long, value_enum, default_value = "tcp")]
+    pub transport: Transport,
     /// The server's program; by default `encke` beside this one.
     #[arg(long, value_name = "PROGRAM")]
     pub server: Option<PathBuf>,
@@ -106,13 +109,18 @@ fn run_in(args: &C1mArgs, home: &Path) -> Result<Ending, String> {
     } else {
         PerSession::TLS
     };
+    let each = match args.transport {
+        Transport::Tcp => each,
+        Transport::Websocket => each.on_websocket(),
+    };
     let Some(sessions) = room_for(args, each, home)? else {
         return Ok(crate::FINE);
     };
     let program = program(args)?;
     let task = task(args, sessions)?;
     say!("starting {}", program.display());
-    let mut server = Server::start(&program, home, sessions + sessions / 20 + 100)?;
+    let links = sessions + sessions / 20 + 100;
+    let mut server = Server::start(&program, home, links, args.transport)?;
     let accounts = home.join("accounts");
     write_accounts(&accounts, sessions)?;
     server.import(&accounts)?;
@@ -233,11 +241,16 @@ fn connect(args: &C1mArgs, server: &Server) -> ConnectArgs {
         connect: ConnectArgs,
     }
     let Defaults { mut connect } = Defaults::parse_from(["c1m"]);
+    let addresses = server.addresses;
+    let [plain, direct] = addresses
+        .http
+        .unwrap_or([addresses.plain, addresses.direct]);
     let (address, tls) = if args.plain {
-        (server.plain, Security::None)
+        (plain, Security::None)
     } else {
-        (server.direct, Security::Direct)
+        (direct, Security::Direct)
     };
+    connect.transport = args.transport;
     connect.server = vec![address.to_string()];
     connect.tls = tls;
     connect.tls_version = TlsVersion::V13;

@@ -31,6 +31,15 @@ impl PerSession {
         generator: 5_000.0,
     };
 
+    /// A link that carries frames.
+    pub fn on_websocket(self) -> Self {
+        Self {
+            server: self.server + 200.0,
+            generator: self.generator + 100.0,
+            ..self
+        }
+    }
+
     fn sum(self) -> f64 {
         self.kernel + self.server + self.generator
     }

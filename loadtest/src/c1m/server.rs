@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 use rcgen::{CertificateParams, KeyPair};
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::args::Transport;
+
 /// A running encke, with a directory of its own.
 ///
 /// It ends with this value, at the latest: on the way out it is told to stop, and killed if it does
@@ -19,9 +21,17 @@ pub struct Server {
     program: PathBuf,
     home: PathBuf,
     child: Child,
+    pub addresses: Addresses,
+    keep: bool,
+}
+
+/// Where it listens, without TLS and with it.
+#[derive(Clone, Copy)]
+pub struct Addresses {
     pub plain: SocketAddr,
     pub direct: SocketAddr,
-    keep: bool,
+    /// The same for HTTP, where that is asked for.
+    pub http: Option<[SocketAddr; 2]>,
 }
 
 /// A start may take as long as reading the journal of a killed server takes.
@@ -30,20 +40,31 @@ const STOP: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_millis(20);
 
 impl Server {
-    /// Writes a configuration for `links` connections into `home` and starts `program` with it.
+    /// Writes a configuration for `links` connections over `transport` into `home` and starts
+    /// `program` with it.
     ///
     /// # Errors
     /// One line that says what failed and, where the server wrote any, its last words.
-    pub fn start(program: &Path, home: &Path, links: usize) -> Result<Self, String> {
-        let [plain, direct] = free_addresses().map_err(|e| format!("no free port: {e}"))?;
-        configure(home, plain, direct, links).map_err(|e| format!("{}: {e}", home.display()))?;
+    pub fn start(
+        program: &Path,
+        home: &Path,
+        links: usize,
+        transport: Transport,
+    ) -> Result<Self, String> {
+        let [plain, direct, http, https] =
+            free_addresses().map_err(|e| format!("no free port: {e}"))?;
+        let addresses = Addresses {
+            plain,
+            direct,
+            http: (transport == Transport::Websocket).then_some([http, https]),
+        };
+        configure(home, &addresses, links).map_err(|e| format!("{}: {e}", home.display()))?;
         let child = spawn(program, home)?;
         let mut server = Self {
             program: program.to_owned(),
             home: home.to_owned(),
             child,
-            plain,
-            direct,
+            addresses,
             keep: false,
         };
         server.await_listening()?;
@@ -103,7 +124,9 @@ impl Server {
 
     fn await_listening(&mut self) -> Result<(), String> {
         let until = Instant::now() + START;
-        while TcpStream::connect(self.plain).is_err() {
+        let Addresses { plain, http, .. } = self.addresses;
+        let address = http.map_or(plain, |[http, _]| http);
+        while TcpStream::connect(address).is_err() {
             let ended = self.child.try_wait().map_err(|e| e.to_string())?;
             if ended.is_some() || Instant::now() > until {
                 return Err(format!("the server does not listen; {}", self.last_words()));
@@ -159,10 +182,10 @@ fn spawn(program: &Path, home: &Path) -> Result<Child, String> {
         .map_err(|e| format!("{}: {e}", program.display()))
 }
 
-/// Two addresses that nobody listens at, below the ports that the kernel hands out: a client must
-/// not sit there when the server comes back. The listeners are closed again, and somebody may come
+/// Addresses that nobody listens at, below the ports that the kernel hands out: a client must not
+/// sit there when the server comes back. The listeners are closed again, and somebody may come
 /// between: then the server says so.
-fn free_addresses() -> std::io::Result<[SocketAddr; 2]> {
+fn free_addresses() -> std::io::Result<[SocketAddr; 4]> {
     const FIRST: u16 = 20_000;
     const PORTS: u16 = 10_000;
     let mut octets = [0; 2];
@@ -170,20 +193,14 @@ fn free_addresses() -> std::io::Result<[SocketAddr; 2]> {
     let start = u16::from_ne_bytes(octets) % PORTS;
     let ports = (0..PORTS).map(|n| FIRST + (start + n) % PORTS);
     let listeners = ports.filter_map(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok());
-    // Both are open at the same time, so that they differ.
-    let two: Vec<TcpListener> = listeners.take(2).collect();
-    match &two[..] {
-        [plain, direct] => Ok([plain.local_addr()?, direct.local_addr()?]),
-        _ => Err(std::io::ErrorKind::AddrInUse.into()),
-    }
+    // All are open at the same time, so that they differ.
+    let open: Vec<TcpListener> = listeners.take(4).collect();
+    let addresses: Result<Vec<_>, _> = open.iter().map(TcpListener::local_addr).collect();
+    let four = addresses?.try_into();
+    four.map_err(|_| std::io::ErrorKind::AddrInUse.into())
 }
 
-fn configure(
-    home: &Path,
-    plain: SocketAddr,
-    direct: SocketAddr,
-    links: usize,
-) -> std::io::Result<()> {
+fn configure(home: &Path, addresses: &Addresses, links: usize) -> std::io::Result<()> {
     fs::create_dir_all(home)?;
     let key = KeyPair::generate().map_err(std::io::Error::other)?;
     let certificate = CertificateParams::new(vec!["localhost".to_owned()])
@@ -193,11 +210,19 @@ fn configure(
     fs::write(&certificate_at, certificate.pem())?;
     fs::write(&key_at, key.serialize_pem())?;
     let quoted = |path: &Path| toml::Value::from(path.to_string_lossy().into_owned()).to_string();
+    let Addresses {
+        plain,
+        direct,
+        http,
+    } = addresses;
+    let http = http.map_or_else(String::new, |[http, https]| {
+        format!("http = [\"{http}\"]\nhttps = [\"{https}\"]\n")
+    });
     let mut file = File::create(home.join("encke.toml"))?;
     write!(
         file,
         "domain = \"localhost\"\ndata_dir = {data}\n\n\
-         [listen]\nc2s = [\"{plain}\"]\nc2s_tls = [\"{direct}\"]\n\n\
+         [listen]\nc2s = [\"{plain}\"]\nc2s_tls = [\"{direct}\"]\n{http}\n\
          [tls]\ncertificate = {certificate}\nkey = {key}\n\n\
          [c2s]\nrequire_tls = false\n\n\
          [limits]\nlinks = {links}\n",

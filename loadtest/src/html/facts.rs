@@ -30,12 +30,16 @@ pub fn load(document: &Document) -> Vec<String> {
     if let Some(window) = options.get("window").and_then(Value::as_u64) {
         parts.push(format!("{window} in flight each"));
     }
-    match options.get("tls").and_then(Value::as_str) {
-        Some("none") => parts.push("plain TCP".to_owned()),
-        Some("direct") => parts.push("Direct TLS".to_owned()),
-        Some("starttls") => parts.push("STARTTLS".to_owned()),
-        _ => {}
-    }
+    let text = |name: &str| options.get(name).and_then(Value::as_str);
+    let carrier = match (text("transport"), text("tls")) {
+        (Some("websocket"), Some("none")) => Some("WebSocket without TLS"),
+        (Some("websocket"), Some("direct")) => Some("WebSocket over TLS"),
+        (_, Some("none")) => Some("plain TCP"),
+        (_, Some("direct")) => Some("Direct TLS"),
+        (_, Some("starttls")) => Some("STARTTLS"),
+        _ => None,
+    };
+    parts.extend(carrier.map(str::to_owned));
     if options
         .get("stream_management")
         .is_some_and(Value::is_number)

@@ -20,7 +20,8 @@ pub struct IdleArgs {
     /// Seconds to hold them before memory is read.
     #[arg(long, default_value_t = 15)]
     pub hold: u64,
-    /// Seconds between two keep-alives (white space) of a session; without it they are silent.
+    /// Seconds between two keep-alives of a session (white space; pings on a WebSocket); without it
+    /// they are silent.
     #[arg(long)]
     pub keepalive: Option<f64>,
     #[command(flatten)]

@@ -49,7 +49,8 @@ pub struct MixedArgs {
     /// The share of departures, in percent, that are a reset connection instead of a good-bye.
     #[arg(long, default_value_t = 10)]
     pub abrupt: u32,
-    /// Seconds between two keep-alives (white space) of a session; without it none are sent.
+    /// Seconds between two keep-alives of a session (white space; pings on a WebSocket); without it
+    /// none are sent.
     #[arg(long)]
     pub keepalive: Option<f64>,
     /// Seconds before the measured time.

@@ -1,4 +1,4 @@
-//! What logged-in sessions do: messages in a closed and in an open loop, presence, white space,
+//! What logged-in sessions do: messages in a closed and in an open loop, presence, keep-alives,
 //! messages for the absent.
 
 use std::sync::atomic::Ordering;
@@ -188,6 +188,7 @@ impl Worker<'_> {
             self.outcome.lags.saturating_record(now - due);
             self.row.keepalives.fetch_add(1, Ordering::Relaxed);
             let mut buffers = self.take_buffers();
+            // On a WebSocket a ping is made of it.
             buffers.out.push(b' ');
             self.send(key, buffers);
         }
@@ -216,8 +217,7 @@ impl Worker<'_> {
         at: Nanoseconds,
         buf: &mut Buffers,
     ) {
-        buf.out.clear();
-        buf.wire.clear();
+        buf.clear();
         for _ in 0..count {
             self.write_message(key, place, at, &mut buf.out);
         }
@@ -301,8 +301,7 @@ impl Worker<'_> {
         if count == 0 {
             return;
         }
-        buffers.out.clear();
-        buffers.wire.clear();
+        buffers.clear();
         for _ in 0..count {
             self.write_message(key, place, now, &mut buffers.out);
         }

@@ -1,18 +1,20 @@
-//! The octets of a session: from the socket through TLS to elements, and back.
+//! The octets of a session: from the socket through TLS and WebSocket to elements, and back.
 
 use std::io::{ErrorKind, Read};
 
 use mio::event::Event;
 
-use super::{Buffers, Worker};
+use super::{Buffers, Session, Worker};
 use crate::args::Security;
 use crate::chat::Turn;
 use crate::client::{Stage, Step};
 use crate::failure::{Failure, example};
+use crate::plan::Plan;
 use crate::scan::{self, Item};
 use crate::socket;
 use crate::task::Role;
 use crate::tls::{Progress, Tls};
+use crate::websocket::{self, News};
 
 impl Worker<'_> {
     pub(super) fn on_event(&mut self, event: &Event) {
@@ -42,8 +44,7 @@ impl Worker<'_> {
     /// The working space, empty; whoever takes it puts it back.
     pub(super) fn take_buffers(&mut self) -> Buffers {
         let mut buffers = std::mem::take(&mut self.buffers);
-        buffers.out.clear();
-        buffers.wire.clear();
+        buffers.clear();
         buffers
     }
 
@@ -63,7 +64,7 @@ impl Worker<'_> {
         if self.plan.security == Security::Direct {
             self.begin_tls(key, buffers)?;
         } else {
-            session.client.open(self.plan, &mut buffers.out);
+            begin_stream(session, self.plan, buffers);
         }
         self.flush(key, buffers)
     }
@@ -94,10 +95,9 @@ impl Worker<'_> {
                 return Ok(());
             };
             match session.socket.read(&mut buffers.read) {
-                Ok(0) => return self.on_end(key),
+                Ok(0) => return self.on_end(key, &News::None),
                 Ok(octets) => {
-                    buffers.out.clear();
-                    buffers.wire.clear();
+                    buffers.clear();
                     self.on_octets(key, octets, buffers)?;
                     if octets < buffers.read.len() && !ends {
                         return Ok(());
@@ -107,7 +107,7 @@ impl Worker<'_> {
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => {
                     if session.client.stage == Stage::End {
-                        return self.on_end(key);
+                        return self.on_end(key, &News::None);
                     }
                     let situation = session.client.stage.situation();
                     let kind = format!("connection lost while {situation}");
@@ -117,14 +117,20 @@ impl Worker<'_> {
         }
     }
 
-    /// The server closed the connection.
-    fn on_end(&mut self, key: usize) -> Result<(), Failure> {
+    /// The server closed the connection, or the WebSocket and said why.
+    fn on_end(&mut self, key: usize, news: &News) -> Result<(), Failure> {
         let stage = self.sessions[key].client.stage;
         if stage == Stage::End {
             self.ended(key);
             return Ok(());
         }
-        let kind = format!("closed by the server while {}", stage.situation());
+        let situation = stage.situation();
+        if let News::Closed { code, reason } = news {
+            let code = code.map_or("no code".to_owned(), |code| code.to_string());
+            let kind = format!("WebSocket closed by the server while {situation}: {code}");
+            return Err(Failure::new(kind, format!("{reason:?}")));
+        }
+        let kind = format!("closed by the server while {situation}");
         let rest = example(&self.sessions[key].input);
         Err(Failure::new(kind, format!("unread: {rest:?}")))
     }
@@ -134,6 +140,7 @@ impl Worker<'_> {
         let mut clear = std::mem::take(&mut buf.clear);
         clear.clear();
         clear.append(&mut session.input);
+        let start = clear.len();
         let mut closed = false;
         if let Some(tls) = &mut session.tls {
             let received = &mut buf.read[..count];
@@ -145,10 +152,17 @@ impl Worker<'_> {
                 if known.is_none() {
                     *known = agreed();
                 }
-                session.client.on_secured(self.plan, &mut buf.out);
+                begin_stream(session, self.plan, buf);
             }
         } else {
             clear.extend_from_slice(&buf.read[..count]);
+        }
+        let mut news = News::None;
+        if let Some(web) = &mut session.web {
+            news = web.receive(&mut clear, start, &mut buf.frames)?;
+            if news == News::Upgraded {
+                session.client.open(self.plan, &mut buf.out);
+            }
         }
         let used = self.consume(key, &clear, buf)?;
         if let Some(session) = self.sessions.get_mut(key) {
@@ -161,8 +175,8 @@ impl Worker<'_> {
         buf.clear = clear;
         if self.sessions.contains(key) {
             self.flush(key, buf)?;
-            if closed {
-                self.on_end(key)?;
+            if closed || matches!(news, News::Closed { .. }) {
+                self.on_end(key, &news)?;
             }
         }
         Ok(())
@@ -188,7 +202,11 @@ impl Worker<'_> {
                 peers += self.on_message(key, &rest[..length], now, &mut buf.out);
                 continue;
             }
-            match scan::next(rest) {
+            let item = match self.plan.path {
+                Some(_) => websocket::next(rest),
+                None => scan::next(rest),
+            };
+            match item {
                 Item::Partial => break,
                 Item::Header(length) => used += length,
                 Item::Element(length) => {
@@ -286,11 +304,7 @@ impl Worker<'_> {
     fn on_stream_end(&mut self, key: usize) -> Result<(), Failure> {
         let session = &mut self.sessions[key];
         if session.client.stage == Stage::End {
-            if let Some(mut tls) = session.tls.take() {
-                let mut wire = Vec::new();
-                tls.close(&mut wire);
-                let _ = socket::write(&mut session.socket, &wire);
-            }
+            say_goodbye(session);
             self.ended(key);
             return Ok(());
         }
@@ -303,6 +317,11 @@ impl Worker<'_> {
         let Some(session) = self.sessions.get_mut(key) else {
             return Ok(());
         };
+        if let Some(web) = &session.web {
+            web.pack(&buf.out, &mut buf.frames);
+            std::mem::swap(&mut buf.out, &mut buf.frames);
+            buf.frames.clear();
+        }
         let octets = match &mut session.tls {
             Some(tls) => {
                 if !buf.out.is_empty() {
@@ -338,4 +357,33 @@ impl Worker<'_> {
         }
         Ok(())
     }
+}
+
+/// The way to the server is as secure as it will be: opens the stream, or first asks for the
+/// WebSocket that it is to be on.
+fn begin_stream(session: &mut Session, plan: &Plan, buf: &mut Buffers) {
+    match (&session.web, &plan.path) {
+        (Some(web), Some(path)) => {
+            web.ask(&plan.domain, path, &mut buf.frames);
+            session.client.stage = Stage::Upgrade;
+        }
+        _ if session.tls.is_some() => session.client.on_secured(plan, &mut buf.out),
+        _ => session.client.open(plan, &mut buf.out),
+    }
+}
+
+/// Ends what the stream was on, layer by layer. Whether it arrives does not matter any more.
+fn say_goodbye(session: &mut Session) {
+    let (mut last, mut wire) = (Vec::new(), Vec::new());
+    if let Some(web) = session.web.take() {
+        web.close(&mut last);
+    }
+    if let Some(mut tls) = session.tls.take() {
+        if !last.is_empty() {
+            let _ = tls.send(&last, &mut wire);
+        }
+        tls.close(&mut wire);
+        last = wire;
+    }
+    let _ = socket::write(&mut session.socket, &last);
 }

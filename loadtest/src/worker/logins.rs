@@ -14,6 +14,7 @@ use crate::recorder::Counts;
 use crate::schedule::Nanoseconds;
 use crate::socket;
 use crate::task::{Cut, Role};
+use crate::websocket::WebSocket;
 
 /// How many sessions are logged out in one turn.
 const SWEEP: usize = 64;
@@ -122,11 +123,17 @@ impl Worker<'_> {
             .register(&mut socket, Token(key), interest)?;
         let timeout = self.plan.timeout.as_nanos() as Nanoseconds;
         let now = self.plan.epoch.elapsed().as_nanos() as Nanoseconds;
+        let seed = now ^ (u64::from(user) << 40);
         self.deadlines.push_back((now + timeout, key, begun));
         self.places[place] = Some(key);
         entry.insert(Session {
             socket,
             tls: None,
+            web: self
+                .plan
+                .path
+                .is_some()
+                .then(|| Box::new(WebSocket::new(seed))),
             client: Client::new(user, None),
             place: place as u32,
             unasked: 0,

@@ -26,6 +26,7 @@ use crate::schedule::{Nanoseconds, Schedule};
 use crate::sys;
 use crate::task::{Deal, Pace, Role, Task};
 use crate::tls::Tls;
+use crate::websocket::WebSocket;
 use alarm::{ALARM, Alarm};
 
 /// The share of one thread.
@@ -100,6 +101,7 @@ impl Outcome {
 struct Session {
     socket: TcpStream,
     tls: Option<Box<Tls>>,
+    web: Option<Box<WebSocket>>,
     client: Client,
     /// The place in this thread's list of sessions.
     place: u32,
@@ -123,8 +125,20 @@ struct Session {
 struct Buffers {
     read: Vec<u8>,
     clear: Vec<u8>,
+    /// Items of a stream, as on TCP.
     out: Vec<u8>,
+    /// Frames of a WebSocket, which come before those items.
+    frames: Vec<u8>,
     wire: Vec<u8>,
+}
+
+impl Buffers {
+    /// Drops what was not sent.
+    fn clear(&mut self) {
+        self.out.clear();
+        self.frames.clear();
+        self.wire.clear();
+    }
 }
 
 /// A place that is to log in again.

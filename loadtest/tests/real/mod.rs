@@ -18,20 +18,26 @@ pub struct Server {
     folder: TempDir,
     child: Child,
     pub address: String,
+    /// Where it listens for HTTP, in clear and with TLS.
+    pub http: String,
+    pub https: String,
 }
 
 impl Server {
     /// Starts it, with so many accounts.
     pub fn start(accounts: usize) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        write(folder.path(), "127.0.0.1:0");
+        let any = "127.0.0.1:0";
+        write(folder.path(), [any; 3]);
         let child = serve(folder.path());
         let mut server = Self {
             folder,
             child,
             address: String::new(),
+            http: String::new(),
+            https: String::new(),
         };
-        server.address = server.listens_at();
+        [server.address, server.http, server.https] = server.listens_at();
         let made = Command::new(GENERATOR)
             .args(["accounts", &accounts.to_string(), "--iterations", "4096"])
             .output()
@@ -50,14 +56,17 @@ impl Server {
     pub fn kill_and_start(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
-        write(self.folder.path(), &self.address);
+        let addresses = [&self.address, &self.http, &self.https];
+        write(self.folder.path(), addresses.map(String::as_str));
         self.child = serve(self.folder.path());
     }
 
-    fn listens_at(&self) -> String {
+    fn listens_at(&self) -> [String; 3] {
         let status: Value = serde_json::from_slice(&self.run(&["status", "--json"])).unwrap();
-        let address = &status["listeners"]["c2s"][0];
-        address.as_str().expect("an address").to_owned()
+        ["c2s", "http", "https"].map(|name| {
+            let address = &status["listeners"][name][0];
+            address.as_str().expect("an address").to_owned()
+        })
     }
 
     fn run(&self, words: &[&str]) -> Vec<u8> {
@@ -74,11 +83,12 @@ impl Drop for Server {
     }
 }
 
-fn write(folder: &Path, address: &str) {
+fn write(folder: &Path, [c2s, http, https]: [&str; 3]) {
     let mut file = std::fs::File::create(folder.join("encke.toml")).unwrap();
     write!(
         file,
-        "domain = \"localhost\"\n[listen]\nc2s = [\"{address}\"]\nc2s_tls = []\n\
+        "domain = \"localhost\"\n[listen]\nc2s = [\"{c2s}\"]\nc2s_tls = []\n\
+         http = [\"{http}\"]\nhttps = [\"{https}\"]\n\
          [c2s]\nrequire_tls = false\n[limits]\nlinks = 500\n"
     )
     .unwrap();
