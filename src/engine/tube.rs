@@ -213,6 +213,7 @@ fn take(
     let bound = shard.core.policy.limits.stanza_octets_max * UNREAD_REQUESTS_MAX;
     if unread_octets(shard, key) > bound {
         drop_tube(shard, key, Condition::PolicyViolation, now, fx);
+        return refuse(shard, ticket, Condition::PolicyViolation, now, fx);
     }
     let Some(mut tube) = shard.tubes.here.remove(&key) else {
         return refuse(shard, ticket, Condition::ItemNotFound, now, fx);

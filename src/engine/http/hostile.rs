@@ -258,5 +258,5 @@ fn who_is_not_held_back_is_given_up() {
         read(&mut world, wire)
     });
     let answers: String = answers.collect();
-    assert!(answers.contains("policy-violation"));
+    assert!(answers.contains("policy-violation"), "{answers}");
 }
