@@ -9,6 +9,8 @@ use std::sync::{Mutex, PoisonError};
 use encke::testing::{Keeping, Plant};
 use run::{Style, play};
 
+#[path = "sim/bosh.rs"]
+mod bosh;
 #[path = "sim/device.rs"]
 mod device;
 #[path = "sim/ledger.rs"]

@@ -8,7 +8,7 @@ use super::{http, login, management, route};
 use crate::base::time::Now;
 use crate::session::account::AccountKey;
 use crate::session::ctx::{Ctx, Return, Revival, Waiter};
-use crate::session::effects::{Effects, LinkKey};
+use crate::session::effects::{Effects, LinkEffect, LinkKey};
 use crate::session::record;
 use crate::session::session::{Session, SessionKey};
 use crate::store::{Change, Head, Kind, MessageId, Op, Require, TicketKey};
@@ -37,6 +37,13 @@ pub fn stop(shard: &mut Shard, now: Now, fx: &mut Effects) {
             link.reading = Reading::Off;
         }
     }
+    // Goodbyes over BOSH that nobody has come for.
+    let closing = shard
+        .links
+        .iter()
+        .filter(|(key, link)| key.is_marked() && matches!(link.stream, Stream::Closing(_)));
+    fx.tubes
+        .extend(closing.map(|(key, _)| (key, LinkEffect::Close)));
     let unbound: Vec<LinkKey> = shard
         .links
         .iter()

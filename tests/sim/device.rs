@@ -1,5 +1,6 @@
 //! A client program: a resource of an account, with or without stream management.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use base64::Engine as _;
@@ -7,6 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use encke::engine::Entry;
 use encke::testing::{HEADER, Item, PASSWORD, Reader, WireId, World};
 
+use crate::bosh::Bosh;
 use crate::ledger::Ledger;
 use crate::support::dom::Dom;
 use crate::support::websocket::{HANDSHAKE, Incoming, PING, said};
@@ -36,7 +38,11 @@ pub struct Device {
     pub state: State,
     pub wire: Option<WireId>,
     ear: Ear,
+    /// Its link, when that is requests of HTTP; its `wire` is nobody's then.
+    bosh: RefCell<Option<Bosh>>,
     pub management: Option<Management>,
+    /// Whether it went before it heard that it can be resumed: the server may wait for it.
+    pub unheard: bool,
     /// Numbers its sessions: order is promised within one.
     pub epoch: usize,
     pub priority: i8,
@@ -97,7 +103,9 @@ impl Device {
             state: State::Off,
             wire: None,
             ear: Ear::default(),
+            bosh: RefCell::default(),
             management: None,
+            unheard: false,
             epoch: 0,
             priority: 0,
             available: None,
@@ -122,6 +130,13 @@ impl Device {
     pub fn connect(&mut self, world: &mut World, page: bool) {
         self.ear = Ear::default();
         self.state = State::Opening;
+        *self.bosh.get_mut() = None;
+        // What was answered to a client that counts nothing is not kept for it.
+        if page && self.manages && self.epoch % 2 == 0 {
+            *self.bosh.get_mut() = Some(Bosh::new(1_000));
+            self.wire = Some(world.connect_to(Entry::Http));
+            return self.write(world, HEADER);
+        }
         if page {
             self.ear.frames = Some(Incoming::default());
             let wire = world.connect_to(Entry::Http);
@@ -136,14 +151,20 @@ impl Device {
     /// One item.
     fn write(&self, world: &mut World, text: &str) {
         let Some(wire) = self.wire else { return };
+        if let Some(bosh) = &mut *self.bosh.borrow_mut() {
+            return bosh.say(text);
+        }
         match self.ear.frames {
             None => world.write(wire, text.as_bytes()),
             Some(_) => world.write(wire, &said(text)),
         }
     }
 
-    /// A web page asks whether its link lives.
+    /// A web page asks whether its link lives, or loses that of a request.
     pub fn ping(&self, world: &mut World) {
+        if let Some(wire) = self.bosh.borrow().as_ref().and_then(Bosh::any_wire) {
+            world.hang_up(wire);
+        }
         if let (Some(wire), Some(_)) = (self.wire, &self.ear.frames) {
             world.write(wire, PING);
         }
@@ -188,7 +209,9 @@ impl Device {
     /// The link breaks. What a kernel took for a client that counts nothing was delivered.
     pub fn hang_up(&mut self, world: &mut World, ledger: &mut Ledger) {
         let Some(wire) = self.wire.take() else { return };
-        if self.management.is_none() {
+        if let Some(bosh) = self.bosh.get_mut() {
+            bosh.hang_up(world);
+        } else if self.management.is_none() {
             self.pump_octets(world, wire, ledger);
             let ear = std::mem::take(&mut self.ear);
             self.retired.push((wire, ear, self.epoch));
@@ -203,7 +226,12 @@ impl Device {
         if let Some(wire) = self.wire.take() {
             world.set_room(wire, None);
             let ear = std::mem::take(&mut self.ear);
-            if self.management.is_none() {
+            if let Some(bosh) = self.bosh.get_mut() {
+                // It waits for no answer: the server may not hear that it goes.
+                bosh.pump(world);
+                world.hang_up(wire);
+                self.unheard = true;
+            } else if self.management.is_none() {
                 self.retired.push((wire, ear, self.epoch));
             }
         }
@@ -219,6 +247,7 @@ impl Device {
             .as_ref()
             .is_none_or(|management| management.id.is_empty())
         {
+            self.unheard |= self.management.is_some();
             self.end_session(ledger);
         }
     }
@@ -237,7 +266,9 @@ impl Device {
 
     /// The process crashed: the link is gone.
     pub fn lost_server(&mut self, world: &mut World, ledger: &mut Ledger) {
-        if let Some(wire) = self.wire {
+        if let Some(wire) = self.wire
+            && self.bosh.get_mut().is_none()
+        {
             self.pump_octets(world, wire, ledger);
         }
         self.went_off(ledger);
@@ -247,6 +278,9 @@ impl Device {
     pub fn pump(&mut self, world: &mut World, ledger: &mut Ledger) -> bool {
         self.pump_retired(world, ledger);
         let Some(wire) = self.wire else { return false };
+        if self.bosh.get_mut().is_some() {
+            return self.pump_bosh(world, ledger);
+        }
         let active = self.pump_octets(world, wire, ledger);
         if self.wire.is_some() && world.is_closed(wire) {
             self.pump_octets(world, wire, ledger);
@@ -254,6 +288,25 @@ impl Device {
             return true;
         }
         active
+    }
+
+    fn pump_bosh(&mut self, world: &mut World, ledger: &mut Ledger) -> bool {
+        let Some(bosh) = self.bosh.get_mut() else {
+            return false;
+        };
+        let before = bosh.progress();
+        let text = bosh.pump(world);
+        let (active, over) = (bosh.progress() != before, bosh.is_over);
+        let mut items = Vec::new();
+        self.ear.receive(text.as_bytes(), &mut items);
+        self.take(world, ledger, &items);
+        if over {
+            if let Some(wire) = self.wire {
+                world.hang_up(wire);
+            }
+            self.went_off(ledger);
+        }
+        active || over || !text.is_empty()
     }
 
     fn pump_retired(&mut self, world: &mut World, ledger: &mut Ledger) {
@@ -277,13 +330,17 @@ impl Device {
         let octets = world.read(wire);
         let mut items = Vec::new();
         self.ear.receive(&octets, &mut items);
-        for item in &items {
+        self.take(world, ledger, &items);
+        !octets.is_empty()
+    }
+
+    fn take(&mut self, world: &mut World, ledger: &mut Ledger, items: &[Item]) {
+        for item in items {
             if let Item::Element(text) = item {
                 let dom = Dom::parse(text).unwrap_or_else(|why| panic!("{why}")).0;
                 self.element(world, ledger, &dom);
             }
         }
-        !octets.is_empty()
     }
 
     fn element(&mut self, world: &mut World, ledger: &mut Ledger, dom: &Dom) {
@@ -335,6 +392,7 @@ impl Device {
 
     fn bound(&mut self, world: &mut World) {
         self.state = State::Ready;
+        self.unheard = false;
         if self.manages {
             self.write(world, "<enable xmlns='urn:xmpp:sm:3' resume='true'/>");
             self.management = Some(Management::default());

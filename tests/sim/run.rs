@@ -395,7 +395,8 @@ impl Run {
             }
         }
         self.rest();
-        self.world.advance(Duration::from_secs(61));
+        // What a page asked last may wait as long, and its session is missed after another time.
+        self.world.advance(Duration::from_secs(130));
         self.rest();
         self.collect();
         self.ledger.check(self.style.refuses || self.style.tight);
@@ -429,7 +430,8 @@ impl Run {
             // there must have been heard to go.
             let uncertain = |jid: &String| {
                 self.devices.iter().any(|other| {
-                    other.full() == *jid && !other.is_ready() && other.management.is_some()
+                    let waits = other.management.is_some() || other.unheard;
+                    other.full() == *jid && !other.is_ready() && waits
                 })
             };
             let clean = |view: &BTreeMap<String, String>| -> BTreeMap<String, String> {

@@ -253,10 +253,27 @@ fn who_is_not_held_back_is_given_up() {
     world.stall(true);
     send(&mut world, &sid, 20, "", &message.repeat(1_001));
     let large = message.repeat(2_000);
-    let answers = (21..40).map(|rid| {
-        let wire = send(&mut world, &sid, rid, "pause='1'", &large);
-        read(&mut world, wire)
-    });
+    let wires: Vec<WireId> = (21..40)
+        .map(|rid| send(&mut world, &sid, rid, "pause='1'", &large))
+        .collect();
+    let answers = wires.into_iter().map(|wire| read(&mut world, wire));
     let answers: String = answers.collect();
     assert!(answers.contains("policy-violation"), "{answers}");
+}
+
+#[test]
+fn a_goodbye_that_nobody_fetches_does_not_hold_the_server_up() {
+    let mut world = world();
+    let wire = world.connect();
+    begin(&mut world, wire);
+    world.hang_up(wire);
+    world.advance(Duration::from_secs(31));
+    let links = |world: &World| world.reports().iter().map(|r| r.links).sum::<usize>();
+    assert_eq!(
+        links(&world),
+        1,
+        "its login took too long, and it does not know"
+    );
+    world.stop();
+    assert_eq!(links(&world), 0);
 }
