@@ -56,7 +56,6 @@ class Talk:
         self._socket.setblocking(False)
         if receive_buffer:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, receive_buffer)
         self._heard = bytearray()
         self._is_over = False
 
