@@ -183,10 +183,6 @@ pub fn end(ctx: &mut Ctx<'_>, key: SessionKey, farewell: Farewell) {
 }
 
 fn say_farewell(ctx: &mut Ctx<'_>, queue: &mut Queue, farewell: Farewell) {
-    if matches!(farewell, Farewell::Error(_)) {
-        // What is in the store by now must not come on this link as well (P2).
-        queue.drop_unbegun();
-    }
     queue.append(&mut ctx.core.pool, |out| match farewell {
         Farewell::Close => out.extend_from_slice(b"</stream:stream>"),
         Farewell::Error(error) => {

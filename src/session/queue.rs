@@ -235,21 +235,6 @@ impl Queue {
         });
     }
 
-    /// Drops the first marked stanza that the link has not begun to take, and all that is behind it:
-    /// who ends a session for an error has kept those stanzas elsewhere.
-    pub fn drop_unbegun(&mut self) {
-        let framing = self.framing;
-        let Some(body) = self.body.as_deref_mut() else {
-            return;
-        };
-        let begin = |mark: &Mark| mark.start - framing.head_octets(mark.octets as usize) as u64;
-        let mut begins = body.marks.iter().map(begin);
-        if let Some(begin) = begins.find(|begin| *begin >= body.sent) {
-            body.octets.truncate((begin - body.base) as usize);
-            body.marks.retain(|mark| mark.end() <= begin);
-        }
-    }
-
     /// Gives the buffer back for good.
     pub fn discard(&mut self, pool: &mut Pool) {
         if let Some(body) = self.body.take() {
@@ -367,33 +352,6 @@ mod tests {
         queue.wrote(&mut pool, 1, |_| settled += 1);
         assert_eq!((settled, queue.held_octets()), (1, 0));
         queue.check();
-    }
-
-    #[test]
-    fn what_was_begun_goes_out_whole_and_nothing_behind_it() {
-        for framing in [Framing::Stream, Framing::WebSocket] {
-            let (mut queue, mut pool) = (Queue::framed(framing), Pool::default());
-            for body in ["one", "two", "three"] {
-                queue.push(&mut pool, &message(body).as_stanza(), "d@e");
-                queue.append_octets(&mut pool, |out| out.extend_from_slice(b"<r/>"));
-            }
-            let one = queue
-                .output()
-                .windows(4)
-                .position(|w| w == b"<r/>")
-                .unwrap()
-                + 4;
-            queue.wrote(&mut pool, one + 1, |_| ());
-            queue.drop_unbegun();
-            queue.check();
-            let rest = String::from_utf8_lossy(queue.output()).into_owned();
-            assert!(
-                rest.contains("two") && rest.ends_with("</message><r/>"),
-                "{rest}"
-            );
-            queue.wrote(&mut pool, rest.len(), |_| ());
-            assert_eq!(queue.held_octets(), 0);
-        }
     }
 
     #[test]

@@ -70,16 +70,6 @@ impl Framing {
         self.enclose_one(out, start)
     }
 
-    /// Octets in front of a stanza of so many.
-    pub const fn head_octets(self, stanza_octets: usize) -> usize {
-        match (self, stanza_octets) {
-            (Self::Stream, _) => 0,
-            (Self::WebSocket, ..126) => 2,
-            (Self::WebSocket, ..65_536) => 4,
-            (Self::WebSocket, _) => 10,
-        }
-    }
-
     fn enclose_one(self, out: &mut Vec<u8>, start: usize) -> Range<usize> {
         let octets = out.len() - start;
         if self == Self::WebSocket {
@@ -116,8 +106,6 @@ mod tests {
         Framing::Stream.write(&draft.as_stanza(), "d@e", &mut plainly);
         let mut framed = b"before".to_vec();
         let place = Framing::WebSocket.write(&draft.as_stanza(), "d@e", &mut framed);
-        let head = Framing::WebSocket.head_octets(place.len());
-        assert_eq!(place.start - head, b"before".len());
         let payload = framed[place].to_vec();
         assert!(payload.starts_with(b"<message xmlns='jabber:client' from='a@b/c'"));
         assert_eq!(&*plain(&payload), plainly);
