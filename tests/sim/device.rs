@@ -126,7 +126,8 @@ impl Device {
         self.state == State::Ready
     }
 
-    /// Whether what is on its way to it in an answer is counted by nobody yet: it must not lose that.
+    /// Whether what is on its way to it in an answer is counted by nobody yet: it must not lose
+    /// that.
     pub fn is_between(&self) -> bool {
         let managed = self.management.as_ref().is_some_and(|m| !m.id.is_empty());
         let bound = matches!(self.state, State::Binding | State::Ready);
