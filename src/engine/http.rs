@@ -570,6 +570,4 @@ fn conn_of(shard: &mut Shard, key: LinkKey) -> Option<&mut Conn> {
 }
 
 #[cfg(test)]
-mod hostile;
-#[cfg(test)]
 mod tests;

@@ -126,13 +126,21 @@ impl Device {
         self.state == State::Ready
     }
 
+    /// Whether what is on its way to it in an answer is counted by nobody yet: it must not lose
+    /// that.
+    pub fn is_between(&self) -> bool {
+        let managed = self.management.as_ref().is_some_and(|m| !m.id.is_empty());
+        let bound = matches!(self.state, State::Binding | State::Ready);
+        self.bosh.borrow().is_some() && bound && !managed
+    }
+
     /// Connects, as a web page or not.
     pub fn connect(&mut self, world: &mut World, page: bool) {
         self.ear = Ear::default();
         self.state = State::Opening;
         *self.bosh.get_mut() = None;
         // What was answered to a client that counts nothing is not kept for it.
-        if page && self.manages && self.epoch % 2 == 0 {
+        if page && self.manages && self.epoch.is_multiple_of(2) {
             *self.bosh.get_mut() = Some(Bosh::new(1_000));
             self.wire = Some(world.connect_to(Entry::Http));
             return self.write(world, HEADER);

@@ -260,7 +260,7 @@ impl Run {
 
     fn go(&mut self, device: usize) {
         let device = &mut self.devices[device];
-        if device.state == State::Off {
+        if device.state == State::Off || device.is_between() {
             return;
         }
         if device.is_ready() && self.random.chance(25) {
@@ -332,6 +332,9 @@ impl Run {
     }
 
     fn crash(&mut self) {
+        if self.devices.iter().any(Device::is_between) {
+            return;
+        }
         if self.random.chance(30) {
             self.calm();
             self.ledger.note(|| "the server stops and starts".into());

@@ -6,6 +6,9 @@ use crate::base::limits::Limits;
 use crate::engine::Entry;
 use crate::testing::{Plan, WireId, World};
 
+/// Peers that pipeline, do not read, or never stop.
+mod hostile;
+
 fn world() -> World {
     World::new(Plan {
         entry: Entry::Http,

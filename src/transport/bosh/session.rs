@@ -335,8 +335,8 @@ impl<T: Copy + PartialEq> Session<T> {
         wrapped.taken
     }
 
-    /// Whether the stream takes nothing for now: then requests are held, and so is a client that has
-    /// none left. Before [`Session::settle`].
+    /// Whether the stream takes nothing for now: then requests are held, and so is a client that
+    /// has none left. Before [`Session::settle`].
     pub const fn stall(&mut self, stalled: bool) {
         self.stalled = stalled;
     }

@@ -185,8 +185,8 @@ impl<T: Copy + PartialEq> Session<T> {
         held.chain(early).any(|ticket| ticket.is_some())
     }
 
-    /// Whether output can ride on the answer to a request. On that to a pause nothing does, and that
-    /// to the end is the last one.
+    /// Whether output can ride on the answer to a request. On that to a pause nothing does, and
+    /// that to the end is the last one.
     pub(super) fn carries(&self, held: &Held<T>) -> bool {
         let takes = match held.extra {
             Extra::No => true,

@@ -1,4 +1,4 @@
-//! Peers that pipeline, do not read, or never stop, over HTTP and what begins as HTTP.
+//! Over HTTP, and what begins as HTTP.
 
 use std::fmt::Write as _;
 use std::time::Duration;
