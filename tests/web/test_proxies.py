@@ -113,15 +113,6 @@ async def test_forwarded(new_server, server_options, unnoticed):
     assert server.panics() == 0 and server.stop() == 0
 
 
-async def test_who_is_slowed_is_slowed_on_every_thread(new_server, server_options, unnoticed):
-    """Class 21: which thread a connection comes to is chance, and must not be another chance."""
-    server = new_server(options=server_options | {"shards.count": 4}).start()
-    account = server.account("juliet")
-    await fumble(server, account)
-    assert [await verdict(server, account) for _ in range(8)] == [WAIT] * 8
-    assert server.panics() == 0 and server.stop() == 0
-
-
 def ways_in(server, *fields):
     return {
         "bosh": post(server.http, wrap(to=server.domain, rid=1000, wait=5, ver="1.11"), *fields),
