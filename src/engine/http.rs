@@ -6,6 +6,7 @@
 //! as a request; from the answer on the link carries a stream like any other.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use super::input::Origin;
 use super::links::{Link, Reading, Stream, Unread};
@@ -35,6 +36,9 @@ mod host_meta;
 mod routes;
 /// A request becomes a WebSocket.
 mod upgrade;
+
+/// Whoever owes an answer has a deadline of its own, well before this one.
+const ANSWER_MAX: Duration = Duration::from_secs(300);
 
 /// A link that carries requests.
 pub struct Conn {
@@ -345,8 +349,11 @@ fn serve(
         Outcome::Answered(after) => answered(shard, key, after, now, fx),
         // It may have come at once.
         Outcome::Later => {
-            let waits = conn_of(shard, key).is_some_and(|conn| conn.awaiting.is_some());
-            if let Some(link) = shard.links.get_mut(key).filter(|_| waits) {
+            let Some(conn) = conn_of(shard, key).filter(|conn| conn.awaiting.is_some()) else {
+                return;
+            };
+            conn.due = now.mono.after(ANSWER_MAX);
+            if let Some(link) = shard.links.get_mut(key) {
                 link.reading = Reading::Waiting;
                 fx.link(key, LinkEffect::Pause);
             }
@@ -539,13 +546,18 @@ pub fn due(shard: &mut Shard, key: LinkKey, now: Now, fx: &mut Effects) {
     let Some(conn) = conn_of(shard, key) else {
         return;
     };
-    // Whoever owes an answer has a deadline of its own.
-    if conn.awaiting.is_some() || conn.due > now.mono {
-        let at = match &conn.awaiting {
-            Some(_) => next,
-            None => next.min(conn.due),
-        };
+    if conn.due > now.mono {
+        let at = next.min(conn.due);
         return shard.core.wheel.set(at, Due::Link(key));
+    }
+    if conn.awaiting.is_some() {
+        let problem = Problem {
+            status: Status::GatewayTimeout,
+            code: "answer-timeout",
+            title: "the answer did not come in time",
+            detail: "",
+        };
+        return refuse(shard, key, &problem, fx);
     }
     if conn.seen > 0 || conn.incoming.is_some() {
         let problem = Problem {

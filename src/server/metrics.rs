@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use std::io;
 use std::sync::{Arc, OnceLock};
 
-use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
+use crossbeam::channel::{Receiver, Sender, bounded};
 
 use super::live::Live;
 use super::status::{ShardStatus, Status};
@@ -42,11 +42,9 @@ impl Errands {
         let (sender, live) = (self.sender.clone(), self.live.clone());
         Arc::new(move |shard, errands| {
             for errand in errands.drain(..) {
-                let Err(TrySendError::Full((shard, errand))) = sender.try_send((shard, errand))
-                else {
-                    continue;
-                };
-                if let Some(live) = live.get() {
+                // Too many wait, or nobody serves any more: either way the client is told.
+                if let (Err(refused), Some(live)) = (sender.try_send((shard, errand)), live.get()) {
+                    let (shard, errand) = refused.into_inner();
                     live.command(shard, errand.done(None));
                 }
             }
