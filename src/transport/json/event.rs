@@ -113,7 +113,7 @@ mod tests {
         );
         let mut out = Vec::new();
         event(1, "gap").write_websocket(&mut out);
-        assert_eq!(out, b"\x81\x1b{\"id\":\"a-1\",\"type\":\"gap\"}");
+        assert_eq!(out, b"\x81\x19{\"id\":\"a-1\",\"type\":\"gap\"}");
         let mut out = Vec::new();
         let events = [event(1, "gap"), event(2, "sent")];
         write_page(&mut out, &events, events[1].id.unwrap());

@@ -412,6 +412,3 @@ const LIST_MAX: usize = 32;
 
 #[cfg(test)]
 mod tests;
-
-#[cfg(test)]
-mod tests;

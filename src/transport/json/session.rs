@@ -105,8 +105,6 @@ pub struct Session<T> {
     told: u32,
     /// Stanzas that were given to the stream.
     sent: u32,
-    /// The stream was asked what it has, and did not say yet.
-    asked: bool,
     sending: VecDeque<Sending<T>>,
     remembered: VecDeque<Remembered>,
     asks: Vec<Ask<T>>,
@@ -161,7 +159,6 @@ impl<T: Copy + PartialEq> Session<T> {
             received: 0,
             told: 0,
             sent: 0,
-            asked: false,
             sending: VecDeque::new(),
             remembered: VecDeque::new(),
             asks: Vec::new(),

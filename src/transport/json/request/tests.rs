@@ -60,7 +60,7 @@ fn requests_become_stanzas() {
         ),
         (
             r#"{"type":"message","to":"a@b","kind":"normal","subject":"s","thread":"t","body":""}"#,
-            "<message to='a@b' id='made'><subject>s</subject><body/><thread>t</thread></message>",
+            "<message to='a@b' id='made'><subject>s</subject><body></body><thread>t</thread></message>",
         ),
         (
             r#"{"type":"message","to":"a@b","kind":"groupchat","body":"x","state":"active","wants_receipt":true}"#,

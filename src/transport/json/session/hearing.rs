@@ -127,7 +127,8 @@ impl<T: Copy + PartialEq> Session<T> {
         }
     }
 
-    /// The stream has the first `handled` stanzas of ours for good (XEP-0198).
+    /// The stream has the first `handled` stanzas of ours for good (XEP-0198). Streams of ours say
+    /// so unasked; to ask would bring the answer before the journal's.
     fn stored(
         &mut self,
         handled: u32,
@@ -135,7 +136,6 @@ impl<T: Copy + PartialEq> Session<T> {
         now: Moment,
         actions: &mut Vec<Action<T>>,
     ) {
-        self.asked = false;
         while let Some(sending) = self.sending.front() {
             // In the order of counters that wrap around.
             if handled.wrapping_sub(sending.number) > u32::MAX / 2 {

@@ -134,11 +134,6 @@ impl<T: Copy + PartialEq> Session<T> {
                 false => smallvec![ticket],
             },
         });
-        // One question at a time: what is stored later the stream says unasked.
-        if !self.asked {
-            self.asked = true;
-            octets.extend_from_slice(b"<r xmlns='urn:xmpp:sm:3'/>");
-        }
         self.idle_since = now;
         actions.push(Action::Stream(octets));
     }
