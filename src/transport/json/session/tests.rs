@@ -189,9 +189,12 @@ impl Talk {
     fn wait(&mut self, seconds: u64) {
         let end = self.now.after(Duration::from_secs(seconds));
         loop {
-            let next = self.session.next_deadline().filter(|next| *next <= end);
-            let until = next.unwrap_or(end).max(self.now);
+            let soon = self.now.after(Duration::from_secs(10)).min(end);
+            let next = self.session.next_deadline().filter(|next| *next <= soon);
+            let until = next.unwrap_or(soon).max(self.now);
             self.world.advance(until.since(self.now));
+            // A sign of life.
+            self.world.sends("romeo", " ");
             self.now = until;
             let mut actions = Vec::new();
             self.session.expire(self.now, &mut actions);
@@ -201,7 +204,7 @@ impl Talk {
                 "what is due is done"
             );
             self.act(actions);
-            if next.is_none() {
+            if next.is_none() && self.now == end {
                 return;
             }
         }

@@ -149,7 +149,6 @@ fn a_login_is_given_up() {
 fn grace() {
     let mut talk = Talk::open(Rules::default());
     friends(&mut talk);
-    dbg!(talk.world.receives("romeo"), &talk.got);
     talk.attach(1, Kind::EventStream, None);
     talk.wait(1_000);
     assert!(!talk.session.is_over());
