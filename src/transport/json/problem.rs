@@ -217,3 +217,22 @@ pub const STATUSES: &[(&str, u16)] = &[
     ("system-shutdown", 503),
     ("connection-timeout", 408),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `docs/json.md` has a row for each, and no other.
+    #[test]
+    fn the_reference_lists_every_problem() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/json.md");
+        let text = std::fs::read_to_string(path).unwrap();
+        let table = text.split_once("| code | status | when |").unwrap().1;
+        let rows = table.lines().filter(|line| line.starts_with("| `")).count();
+        assert_eq!(rows, PROBLEMS.len());
+        for why in PROBLEMS {
+            let row = format!("| `{}` | {} |", why.code, why.status);
+            assert!(table.contains(&row), "{row}");
+        }
+    }
+}

@@ -172,8 +172,8 @@ fn sending_is_idempotent_and_durable() {
         keeping: crate::testing::Keeping::Device,
         ..plan()
     });
+    // Connected, but not yet available.
     world.logs_in("romeo@localhost/tcp");
-    world.sends("romeo", "<presence/>");
     let mut talk = Talk::in_world(world, &password("juliet", PASSWORD), Rules::default());
     assert_eq!(talk.take(0)[0]["status"], 201);
     talk.attach(1, Kind::WebSocket, None);
@@ -202,6 +202,7 @@ fn sending_is_idempotent_and_durable() {
         "request_id": "again"}),
     );
     assert_eq!(talk.take(1)[0]["message_id"], "a");
+    talk.romeo("<presence/>");
     let heard = talk.world.receives("romeo");
     assert_eq!(
         heard
