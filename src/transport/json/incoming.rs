@@ -203,10 +203,9 @@ fn write_message(object: &mut Object<'_>, message: Element<'_>, parts: &Parts<'_
     write_addresses(object, message);
     object.text_if("message_id", message.attr("id"));
     let kind = message.attr("type");
-    let kind = match kind.as_deref() {
-        Some(kind @ ("chat" | "groupchat" | "headline")) => kind,
-        _ => "normal",
-    };
+    // Unknown ones mean the same as none (RFC 6121 section 5.2.2).
+    let known = |kind: &&str| matches!(*kind, "chat" | "groupchat" | "headline");
+    let kind = kind.as_deref().filter(known).unwrap_or("normal");
     object.text("kind", kind);
     object.text_if("lang", message.lang());
     parts.write(object);

@@ -143,7 +143,7 @@ mod tests {
         object.number("n", -1).object("o", |o| {
             o.text_if("x", None::<&str>);
         });
-        object.array("l", ["1", "2"], |out, item| write_string(out, item));
+        object.array("l", ["1", "2"], write_string);
         object.end();
         let text = String::from_utf8(out).unwrap();
         let want = "{\"a\":\"ü\\\"\\\\\\n\\t\\u0001\\u003c/script>\",\"yes\":true,\"n\":-1,\

@@ -22,27 +22,33 @@ fn event(stanza: &str) -> Option<Value> {
 fn messages_become_events() {
     let table = [
         (
-            "<message from='a@b/c' to='d@e' id='1' type='chat'><body>I&apos;m\n&lt;ok></body></message>",
+            "<message from='a@b/c' to='d@e' id='1' type='chat'><body>I&apos;m\n&lt;ok></body>\
+             </message>",
             json!({"type": "message", "from": "a@b/c", "to": "d@e", "message_id": "1",
                 "kind": "chat", "body": "I'm\n<ok>"}),
         ),
         (
-            "<message from='a@b'><subject>s</subject><body a='x>y'>t</body ><thread>u</thread></message>",
+            "<message from='a@b'><subject>s</subject><body a='x>y'>t</body ><thread>u</thread>\
+             </message>",
             json!({"type": "message", "from": "a@b", "kind": "normal", "subject": "s",
                 "body": "t", "thread": "u"}),
         ),
         (
-            "<message type='odd' xml:lang='de'><body><![CDATA[<&>]]>\r\n</body><body xml:lang='en'>x</body></message>",
+            "<message type='odd' xml:lang='de'><body><![CDATA[<&>]]>\r\n</body>\
+             <body xml:lang='en'>x</body></message>",
             json!({"type": "message", "kind": "normal", "lang": "de", "body": "<&>\n",
                 "xml": ["<body xmlns='jabber:client' xml:lang='en'>x</body>"]}),
         ),
         (
-            "<message type='groupchat'><body/><active xmlns='http://jabber.org/protocol/chatstates'/><request xmlns='urn:xmpp:receipts'/></message>",
+            "<message type='groupchat'><body/>\
+             <active xmlns='http://jabber.org/protocol/chatstates'/>\
+             <request xmlns='urn:xmpp:receipts'/></message>",
             json!({"type": "message", "kind": "groupchat", "body": "", "state": "active",
                 "wants_receipt": true}),
         ),
         (
-            "<message from='a@b' type='chat'><composing xmlns='http://jabber.org/protocol/chatstates'/></message>",
+            "<message from='a@b' type='chat'>\
+             <composing xmlns='http://jabber.org/protocol/chatstates'/></message>",
             json!({"type": "typing", "from": "a@b", "kind": "chat", "state": "composing"}),
         ),
         (
@@ -51,7 +57,9 @@ fn messages_become_events() {
                 "received": "1"}),
         ),
         (
-            "<message type='headline'><body>b</body><delay xmlns='urn:xmpp:delay' from='e' stamp='2026-01-01T00:00:00Z'/><stanza-id xmlns='urn:xmpp:sid:0' by='d@e' id='77'/></message>",
+            "<message type='headline'><body>b</body>\
+             <delay xmlns='urn:xmpp:delay' from='e' stamp='2026-01-01T00:00:00Z'/>\
+             <stanza-id xmlns='urn:xmpp:sid:0' by='d@e' id='77'/></message>",
             json!({"type": "message", "kind": "headline", "body": "b",
                 "delay": {"from": "e", "stamp": "2026-01-01T00:00:00Z"},
                 "stanza_id": {"id": "77", "by": "d@e"}}),
@@ -63,17 +71,25 @@ fn messages_become_events() {
                 "<thread xmlns='jabber:client' parent='p'>t</thread>"]}),
         ),
         (
-            "<message from='d@e'><received xmlns='urn:xmpp:carbons:2'><forwarded xmlns='urn:xmpp:forward:0'><delay xmlns='urn:xmpp:delay' stamp='S'/><message xmlns='jabber:client' from='a@b/c' to='d@e/f' type='chat'><body>hi</body></message></forwarded></received></message>",
+            "<message from='d@e'><received xmlns='urn:xmpp:carbons:2'>\
+             <forwarded xmlns='urn:xmpp:forward:0'><delay xmlns='urn:xmpp:delay' stamp='S'/>\
+             <message xmlns='jabber:client' from='a@b/c' to='d@e/f' type='chat'><body>hi</body>\
+             </message></forwarded></received></message>",
             json!({"type": "carbon", "direction": "received", "stamp": "S",
                 "message": {"from": "a@b/c", "to": "d@e/f", "kind": "chat", "body": "hi"}}),
         ),
         (
-            "<message from='d@e'><sent xmlns='urn:xmpp:carbons:2'><forwarded xmlns='urn:xmpp:forward:0'><message xmlns='jabber:client' to='a@b'><body>hi</body><u xmlns='v'/></message></forwarded></sent></message>",
+            "<message from='d@e'><sent xmlns='urn:xmpp:carbons:2'>\
+             <forwarded xmlns='urn:xmpp:forward:0'><message xmlns='jabber:client' to='a@b'>\
+             <body>hi</body><u xmlns='v'/></message></forwarded></sent></message>",
             json!({"type": "carbon", "direction": "sent", "message": {"to": "a@b",
                 "kind": "normal", "body": "hi", "xml": ["<u xmlns='v'/>"]}}),
         ),
         (
-            "<message from='a@b' id='1' type='error'><body>lost</body><error type='cancel'><service-unavailable xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/><text xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'>gone</text><blocked xmlns='urn:xmpp:blocking:errors'/></error></message>",
+            "<message from='a@b' id='1' type='error'><body>lost</body><error type='cancel'>\
+             <service-unavailable xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/>\
+             <text xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'>gone</text>\
+             <blocked xmlns='urn:xmpp:blocking:errors'/></error></message>",
             json!({"type": "failure", "of": "message", "from": "a@b", "message_id": "1",
                 "body": "lost", "problem": {"status": 503, "code": "service-unavailable",
                 "class": "cancel", "detail": "gone",
@@ -106,12 +122,14 @@ fn presences_become_events() {
             json!({"type": "presence", "show": "online"}),
         ),
         (
-            "<presence type='unavailable' from='a@b/c'><status>bye</status><delay xmlns='urn:xmpp:delay' stamp='S'/></presence>",
+            "<presence type='unavailable' from='a@b/c'><status>bye</status>\
+             <delay xmlns='urn:xmpp:delay' stamp='S'/></presence>",
             json!({"type": "presence", "from": "a@b/c", "show": "offline", "status": "bye",
                 "delay": {"stamp": "S"}}),
         ),
         (
-            "<presence><c xmlns='http://jabber.org/protocol/caps' node='n' ver='v' hash='h'/></presence>",
+            "<presence><c xmlns='http://jabber.org/protocol/caps' node='n' ver='v' hash='h'/>\
+             </presence>",
             json!({"type": "presence", "show": "online",
                 "xml": ["<c xmlns='http://jabber.org/protocol/caps' node='n' ver='v' hash='h'/>"]}),
         ),
@@ -125,7 +143,8 @@ fn presences_become_events() {
             json!({"type": "subscription", "action": "unsubscribed", "from": "a@b"}),
         ),
         (
-            "<presence type='error' from='a@b'><error type='wait'><gone xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></presence>",
+            "<presence type='error' from='a@b'><error type='wait'>\
+             <gone xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></presence>",
             json!({"type": "failure", "of": "presence", "from": "a@b",
                 "problem": {"status": 410, "code": "gone", "class": "wait"}}),
         ),

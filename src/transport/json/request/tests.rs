@@ -54,16 +54,19 @@ fn stanza(body: &str) -> String {
 fn requests_become_stanzas() {
     let table = [
         (
-            r#"{"type":"message","to":"juliet@example.net","message_id":"m1","body":"I'm <here> & \"there\"\n"}"#,
+            "{\"type\":\"message\",\"to\":\"juliet@example.net\",\"message_id\":\"m1\",\
+             \"body\":\"I'm <here> & \\\"there\\\"\\n\"}",
             "<message type='chat' to='juliet@example.net' id='m1'><body>I&apos;m &lt;here&gt; \
              &amp; &quot;there&quot;\n</body></message>",
         ),
         (
             r#"{"type":"message","to":"a@b","kind":"normal","subject":"s","thread":"t","body":""}"#,
-            "<message to='a@b' id='made'><subject>s</subject><body></body><thread>t</thread></message>",
+            "<message to='a@b' id='made'><subject>s</subject><body></body><thread>t</thread>\
+             </message>",
         ),
         (
-            r#"{"type":"message","to":"a@b","kind":"groupchat","body":"x","state":"active","wants_receipt":true}"#,
+            "{\"type\":\"message\",\"to\":\"a@b\",\"kind\":\"groupchat\",\"body\":\"x\",\
+             \"state\":\"active\",\"wants_receipt\":true}",
             "<message type='groupchat' to='a@b' id='made'><body>x</body><active \
              xmlns='http://jabber.org/protocol/chatstates'/><request \
              xmlns='urn:xmpp:receipts'/></message>",
@@ -79,7 +82,8 @@ fn requests_become_stanzas() {
              id='m&apos;1'/></message>",
         ),
         (
-            r#"{"type":"message","to":"a@b","wants_receipt":false,"xml":["<x xmlns='urn:x'><y>z</y></x>","<p:q xmlns:p='urn:p' xmlns='urn:p'/>"]}"#,
+            "{\"type\":\"message\",\"to\":\"a@b\",\"wants_receipt\":false,\"xml\":[\"\
+             <x xmlns='urn:x'><y>z</y></x>\",\"<p:q xmlns:p='urn:p' xmlns='urn:p'/>\"]}",
             "<message type='chat' to='a@b' id='made'><x xmlns='urn:x'><y>z</y></x><p:q \
              xmlns:p='urn:p' xmlns='urn:p'/></message>",
         ),
@@ -90,7 +94,8 @@ fn requests_become_stanzas() {
             "<presence to='a@b' type='unavailable'/>",
         ),
         (
-            r#"{"type":"presence","show":"dnd","status":"<","priority":-5,"xml":["<c xmlns='u'/>"]}"#,
+            "{\"type\":\"presence\",\"show\":\"dnd\",\"status\":\"<\",\"priority\":-5,\
+             \"xml\":[\"<c xmlns='u'/>\"]}",
             "<presence><show>dnd</show><status>&lt;</status><priority>-5</priority><c \
              xmlns='u'/></presence>",
         ),
