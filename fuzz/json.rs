@@ -51,6 +51,7 @@ struct Talk {
     now: Moment,
     /// Tickets that wait, and where readers are.
     waiting: BTreeMap<usize, Option<u64>>,
+    sockets: Vec<usize>,
 }
 
 impl Talk {
@@ -84,6 +85,7 @@ impl Talk {
             output: if silent { Vec::new() } else { LOGIN.into() },
             now,
             waiting: BTreeMap::from([(0, None)]),
+            sockets: Vec::new(),
         };
         talk.act(actions);
         talk
@@ -128,8 +130,10 @@ impl Talk {
                     .unwrap_or(rest.len());
                 let (ticket, body) = rest.split_at(end);
                 let ticket = usize::from(number(ticket).unwrap_or_default());
-                // Only readers that are there ask.
-                if self.waiting.get(&ticket).is_some_and(Option::is_some) {
+                // Only readers that are there and can ask do.
+                if self.sockets.contains(&ticket)
+                    && self.waiting.get(&ticket).is_some_and(Option::is_some)
+                {
                     self.ask(ticket, body, &mut actions);
                 }
             }

@@ -23,6 +23,8 @@ use std::time::Duration;
 pub mod event;
 /// What a stream brings, as events.
 pub mod incoming;
+/// What a session is asked for with.
+pub mod opening;
 /// What is asked for, as stanzas.
 pub mod outgoing;
 /// Why something is refused.

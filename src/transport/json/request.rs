@@ -139,15 +139,7 @@ pub fn read<'a>(
     scanner: &mut Scanner,
     bounds: &Bounds,
 ) -> Result<Asked<'a>, Problem> {
-    if body.len() > bounds.octets_max {
-        return Err(problem::TOO_LARGE);
-    }
-    let body = str::from_utf8(body).map_err(|_| problem::NOT_JSON)?;
-    let mut wire: Wire<'_> =
-        serde_json::from_str(body).map_err(|error| match error.classify() {
-            serde_json::error::Category::Data => problem::WRONG_MEMBER,
-            _ => problem::NOT_JSON,
-        })?;
+    let mut wire: Wire<'_> = flat(body, bounds.octets_max)?;
     let named = wire.kind_of_request.take().map(|Text(name)| name);
     let name = match (named.as_deref(), implied) {
         (Some(named), Some(implied)) if named != implied => return Err(problem::UNKNOWN_REQUEST),
@@ -162,6 +154,25 @@ pub fn read<'a>(
     Ok(Asked {
         request_id,
         request,
+    })
+}
+
+/// Reads one flat object and nothing else.
+pub(super) fn flat<'a, V: Deserialize<'a>>(
+    body: &'a [u8],
+    octets_max: usize,
+) -> Result<V, Problem> {
+    if body.len() > octets_max {
+        return Err(problem::TOO_LARGE);
+    }
+    let body = str::from_utf8(body).map_err(|_| problem::NOT_JSON)?;
+    // A sequence would be taken for the members in their order.
+    if !body.trim_ascii_start().starts_with('{') {
+        return Err(problem::NOT_JSON);
+    }
+    serde_json::from_str(body).map_err(|error| match error.classify() {
+        serde_json::error::Category::Data => problem::WRONG_MEMBER,
+        _ => problem::NOT_JSON,
     })
 }
 
@@ -212,7 +223,7 @@ struct Wire<'a> {
 
 #[derive(Debug, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
-struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+pub(super) struct Text<'a>(#[serde(borrow)] pub Cow<'a, str>);
 
 impl<'a> Wire<'a> {
     /// Takes what the request of this name has; what is left does not belong to it.
@@ -299,7 +310,10 @@ fn word(
     found.copied().map(Some).ok_or(problem::WRONG_VALUE)
 }
 
-fn choose<V: Copy>(given: Option<Text<'_>>, words: &[(&str, V)]) -> Result<Option<V>, Problem> {
+pub(super) fn choose<V: Copy>(
+    given: Option<Text<'_>>,
+    words: &[(&str, V)],
+) -> Result<Option<V>, Problem> {
     let Some(Text(given)) = given else {
         return Ok(None);
     };
@@ -310,7 +324,7 @@ fn choose<V: Copy>(given: Option<Text<'_>>, words: &[(&str, V)]) -> Result<Optio
 }
 
 /// Text that XML can carry.
-fn text(given: Option<Text<'_>>) -> Result<Option<Cow<'_, str>>, Problem> {
+pub(super) fn text(given: Option<Text<'_>>) -> Result<Option<Cow<'_, str>>, Problem> {
     match given {
         Some(Text(given)) if !is_carried(&given) => Err(problem::WRONG_CHARACTER),
         given => Ok(given.map(|Text(text)| text)),

@@ -186,9 +186,10 @@ fn what_is_wrong_has_a_code() {
     let xml = |xml: &str| format!(r#"{{"type":"message","to":"a@b","xml":["{xml}"]}}"#);
     let table = [
         ("", problem::NOT_JSON),
-        ("null", problem::WRONG_MEMBER),
+        ("null", problem::NOT_JSON),
         ("{", problem::NOT_JSON),
-        (&deep, problem::WRONG_MEMBER),
+        (&deep, problem::NOT_JSON),
+        (r#"["ping"]"#, problem::NOT_JSON),
         (r#"{"type":"ping"}{}"#, problem::NOT_JSON),
         (r#"{"type":"ping",}"#, problem::NOT_JSON),
         (
