@@ -5,6 +5,8 @@ use std::path::Path;
 
 #[path = "../fuzz/checks.rs"]
 mod checks;
+#[path = "../fuzz/json.rs"]
+mod json;
 
 #[test]
 fn xml() {
@@ -29,6 +31,11 @@ fn http() {
 #[test]
 fn bosh() {
     replay("bosh", checks::bosh);
+}
+
+#[test]
+fn json() {
+    replay("json", json::json);
 }
 
 fn replay(target: &str, check: fn(&[u8])) {

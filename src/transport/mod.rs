@@ -7,5 +7,7 @@ pub mod bosh;
 pub mod framing;
 /// HTTP/1.1: request heads and bodies, answers.
 pub mod http;
+/// Events and requests in JSON: encke's own protocol.
+pub mod json;
 /// Frames of RFC 6455, and XMPP in them (RFC 7395).
 pub mod websocket;

@@ -1,0 +1,238 @@
+//! Why something is refused: problem documents (RFC 9457) with a stable code.
+
+use super::writer::Object;
+use crate::xmpp::ns;
+use crate::xmpp::xml::Tree;
+
+/// A reason. Programs look at the code, people read the title.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// Of an HTTP answer that says this.
+    pub status: u16,
+    pub code: &'static str,
+    pub title: &'static str,
+}
+
+const fn problem(status: u16, code: &'static str, title: &'static str) -> Problem {
+    Problem {
+        status,
+        code,
+        title,
+    }
+}
+
+/// The body is no JSON object in UTF-8, or has trailing octets, or a member twice.
+pub const NOT_JSON: Problem = problem(400, "not-json", "the body is not one JSON object");
+/// A member that the request does not have, or a value of another type.
+pub const WRONG_MEMBER: Problem = problem(
+    400,
+    "wrong-member",
+    "a member is unknown here or has a wrong type",
+);
+/// A member is missing.
+pub const MISSING_MEMBER: Problem = problem(400, "missing-member", "a member is missing");
+/// `type` names no request.
+pub const UNKNOWN_REQUEST: Problem = problem(400, "unknown-request", "there is no such request");
+/// A value is not one of those that are allowed.
+pub const WRONG_VALUE: Problem = problem(400, "wrong-value", "a value is not allowed here");
+/// An address is malformed.
+pub const WRONG_ADDRESS: Problem = problem(400, "wrong-address", "this is no address");
+/// Text has a character that XML, and so XMPP, cannot carry.
+pub const WRONG_CHARACTER: Problem = problem(
+    400,
+    "wrong-character",
+    "a text has a character that cannot be carried",
+);
+/// An element in `xml` is refused.
+pub const WRONG_XML: Problem = problem(
+    400,
+    "wrong-xml",
+    "xml has something other than one element with a namespace of its own",
+);
+/// Beyond a bound.
+pub const TOO_LARGE: Problem = problem(413, "too-large", "the request is too large");
+/// The session has too many requests without answer, or too many readers.
+pub const TOO_MANY: Problem = problem(429, "too-many", "too many requests at once");
+/// The mechanism is not offered.
+pub const NO_MECHANISM: Problem = problem(
+    401,
+    "invalid-mechanism",
+    "this way of logging in is not offered",
+);
+/// A step of the login comes when none is due.
+pub const NOT_DUE: Problem = problem(409, "not-due", "no step of a login is due");
+/// The session is not ready yet.
+pub const NOT_READY: Problem = problem(409, "not-ready", "the session is not open yet");
+/// No such session, any more or ever.
+pub const NO_SESSION: Problem = problem(404, "no-session", "there is no such session");
+/// The session ended before it was known what became of the request.
+pub const SESSION_ENDED: Problem = problem(
+    503,
+    "session-ended",
+    "the session ended before this was answered",
+);
+/// Nobody was there for the grace time.
+pub const GRACE_OVER: Problem = problem(410, "grace-over", "nobody came back to the session");
+/// Our own fault.
+pub const INTERNAL: Problem = problem(500, "internal-server-error", "the server is at fault");
+
+/// Every problem above, for the reference.
+pub const PROBLEMS: &[Problem] = &[
+    NOT_JSON,
+    WRONG_MEMBER,
+    MISSING_MEMBER,
+    UNKNOWN_REQUEST,
+    WRONG_VALUE,
+    WRONG_ADDRESS,
+    WRONG_CHARACTER,
+    WRONG_XML,
+    TOO_LARGE,
+    TOO_MANY,
+    NO_MECHANISM,
+    NOT_DUE,
+    NOT_READY,
+    NO_SESSION,
+    SESSION_ENDED,
+    GRACE_OVER,
+    INTERNAL,
+];
+
+impl Problem {
+    /// The document.
+    pub fn to_json(self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(128);
+        let mut object = Object::begin(&mut out);
+        self.write_members(&mut object);
+        object.end();
+        out
+    }
+
+    pub(super) fn write_members(self, object: &mut Object<'_>) {
+        object.number("status", self.status.into());
+        object.text("code", self.code).text("title", self.title);
+    }
+}
+
+/// The error of a stanza, or the failure of a login or stream, as a problem.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Foreign {
+    pub status: u16,
+    /// The condition.
+    pub code: String,
+    /// `type` of the error: what can be done about it (RFC 6120 section 8.3.2).
+    pub class: Option<String>,
+    pub text: Option<String>,
+    /// Elements of applications.
+    pub xml: Vec<String>,
+}
+
+impl Foreign {
+    /// Reads an error whose conditions are in the namespace `conditions`.
+    pub fn read(error: &Tree, conditions: &str) -> Self {
+        let mut read = Self {
+            status: 400,
+            code: "undefined-condition".to_owned(),
+            class: error.attr("type").map(str::to_owned),
+            text: None,
+            xml: Vec::new(),
+        };
+        for child in error.children() {
+            match (child.namespace() == conditions, child.local()) {
+                (true, "text") => read.text = Some(child.text()),
+                (true, condition) => {
+                    read.status = status_of(condition);
+                    read.code = condition.to_owned();
+                }
+                // The words of SASL say more than their names in some servers.
+                _ => {
+                    let mut octets = Vec::new();
+                    child.write(&mut octets);
+                    read.xml.push(String::from_utf8(octets).unwrap_or_default());
+                }
+            }
+        }
+        read
+    }
+
+    /// Of a stanza.
+    pub fn of_stanza(error: &Tree) -> Self {
+        Self::read(error, ns::STANZA_ERRORS)
+    }
+
+    pub(super) fn write_members(&self, object: &mut Object<'_>) {
+        object.number("status", self.status.into());
+        object.text("code", &self.code);
+        object.text_if("class", self.class.as_ref());
+        object.text_if("detail", self.text.as_ref());
+        if !self.xml.is_empty() {
+            object.array("xml", &self.xml, |out, xml| {
+                super::writer::write_string(out, xml);
+            });
+        }
+    }
+
+    /// The document.
+    pub fn to_json(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(128);
+        let mut object = Object::begin(&mut out);
+        self.write_members(&mut object);
+        object.end();
+        out
+    }
+}
+
+/// Which status goes with a condition of RFC 6120. Others: 400.
+fn status_of(condition: &str) -> u16 {
+    let found = STATUSES.iter().find(|(name, _)| *name == condition);
+    found.map_or(400, |(_, status)| *status)
+}
+
+/// Conditions of stanzas (section 8.3.3), logins (section 6.5) and streams (section 4.9.3).
+pub const STATUSES: &[(&str, u16)] = &[
+    ("conflict", 409),
+    ("feature-not-implemented", 501),
+    ("forbidden", 403),
+    ("gone", 410),
+    ("internal-server-error", 500),
+    ("item-not-found", 404),
+    ("not-acceptable", 406),
+    ("not-allowed", 405),
+    ("not-authorized", 401),
+    ("policy-violation", 403),
+    ("recipient-unavailable", 404),
+    ("registration-required", 403),
+    ("remote-server-not-found", 404),
+    ("remote-server-timeout", 504),
+    ("resource-constraint", 503),
+    ("service-unavailable", 503),
+    ("subscription-required", 403),
+    ("account-disabled", 403),
+    ("credentials-expired", 401),
+    ("encryption-required", 403),
+    ("invalid-mechanism", 401),
+    ("mechanism-too-weak", 401),
+    ("temporary-auth-failure", 503),
+    ("host-unknown", 404),
+    ("host-gone", 410),
+    ("system-shutdown", 503),
+    ("connection-timeout", 408),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `docs/json.md` has a row for each, and no other.
+    #[test]
+    fn the_reference_lists_every_problem() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/json.md");
+        let text = std::fs::read_to_string(path).unwrap();
+        let table = text.split_once("| code | status | when |").unwrap().1;
+        let rows = table.lines().filter(|line| line.starts_with("| `")).count();
+        assert_eq!(rows, PROBLEMS.len());
+        for why in PROBLEMS {
+            let row = format!("| `{}` | {} |", why.code, why.status);
+            assert!(table.contains(&row), "{row}");
+        }
+    }
+}

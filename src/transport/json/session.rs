@@ -1,0 +1,414 @@
+//! Who gets what, and when.
+//!
+//! A [`Session`] stands beside a stream, which it speaks for its client. It is given requests and
+//! readers, and by [`Session::settle`] what the stream wrote. Events have numbers without holes;
+//! each reader gets all behind its cursor, in order, each once.
+//!
+//! A stanza from the stream is acknowledged to it (XEP-0198) when a reader said that it has the
+//! event, or when the event was given to some reader and is older than what is kept. So what
+//! nobody got is still the stream's when a session ends, which stores it.
+
+/// What the stream wrote.
+mod hearing;
+/// The stream until it is bound.
+mod login;
+/// Readers, and what they are given.
+mod readers;
+/// What is asked for.
+mod requests;
+
+use std::collections::VecDeque;
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+use smol_str::SmolStr;
+
+pub use login::{Credentials, Opening};
+pub use readers::Kind;
+
+use self::login::Login;
+use self::readers::Reader;
+use self::requests::{Ask, Remembered, Sending};
+use super::event::Event;
+use super::problem::{self, Problem};
+use super::writer::Object;
+use super::{Cursor, Rules};
+use crate::base::time::Moment;
+
+/// What the engine does next, in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action<T> {
+    /// The stream gets these octets, as from a client on TCP. [`Session::settle`] answers.
+    Stream(Vec<u8>),
+    /// The request of this ticket is answered; it is done with.
+    Answer { ticket: T, answer: Answer },
+    /// The reader is taken: its answer begins, and goes on until [`Action::End`].
+    Begin { ticket: T },
+    /// The reader gets an event.
+    Event { ticket: T, event: Event },
+    /// The reader gets no more; it is done with.
+    End { ticket: T },
+    /// There is nothing behind the stream any more: as when a link on TCP breaks.
+    Lost,
+}
+
+/// An answer over HTTP.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    pub status: u16,
+    pub media: Media,
+    pub body: Arc<[u8]>,
+    /// Of a poll: for its `ETag`.
+    pub cursor: Option<Cursor>,
+}
+
+/// The type of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Media {
+    Json,
+    Problem,
+}
+
+impl Media {
+    /// The value of `Content-Type`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Json => "application/json",
+            Self::Problem => "application/problem+json",
+        }
+    }
+}
+
+/// A session of encke's own protocol. `T` names the link and the request that waits.
+#[derive(Debug)]
+pub struct Session<T> {
+    rules: Arc<Rules>,
+    phase: Phase<T>,
+    epoch: u32,
+    /// The full address, once it is bound.
+    address: Box<str>,
+    readers: Vec<Reader<T>>,
+
+    kept: VecDeque<Kept>,
+    kept_octets: usize,
+    /// The number of the next event.
+    next: u64,
+    /// The number of the first event that nobody was given.
+    ungiven: u64,
+    /// The last event that a reader said it has.
+    confirmed: u64,
+
+    /// Stanzas that were taken from the stream.
+    received: u32,
+    /// Of these, what the stream was told last.
+    told: u32,
+    /// Stanzas that were given to the stream.
+    sent: u32,
+    sending: VecDeque<Sending<T>>,
+    remembered: VecDeque<Remembered>,
+    asks: Vec<Ask<T>>,
+    /// For identifiers of our own.
+    numbered: u32,
+    /// Since when there is no reader.
+    idle_since: Moment,
+}
+
+#[derive(Debug)]
+enum Phase<T> {
+    Login(Box<Login<T>>),
+    Open,
+    Over,
+}
+
+/// An event that may be asked for again.
+#[derive(Debug)]
+struct Kept {
+    event: Event,
+    since: Moment,
+    /// Stanzas from the stream before the one that this came of.
+    before: u32,
+}
+
+impl<T: Copy + PartialEq> Session<T> {
+    /// The session that `opening` asks for: 201 answers `ticket` when it is ready, 200 when the
+    /// client has to say more ([`Session::respond`]), a problem otherwise. `token` is ours for it:
+    /// unique, and not to be guessed. Then: [`Session::settle`].
+    pub fn open(
+        opening: &Opening<'_>,
+        ticket: T,
+        token: &str,
+        epoch: u32,
+        rules: Arc<Rules>,
+        now: Moment,
+        actions: &mut Vec<Action<T>>,
+    ) -> Self {
+        let login = Login::begin(opening, ticket, token, now);
+        actions.push(Action::Stream(login.header()));
+        Self {
+            rules,
+            phase: Phase::Login(Box::new(login)),
+            epoch,
+            address: Box::default(),
+            readers: Vec::new(),
+            kept: VecDeque::new(),
+            kept_octets: 0,
+            next: 1,
+            ungiven: 1,
+            confirmed: 0,
+            received: 0,
+            told: 0,
+            sent: 0,
+            sending: VecDeque::new(),
+            remembered: VecDeque::new(),
+            asks: Vec::new(),
+            numbered: 0,
+            idle_since: now,
+        }
+    }
+
+    /// When [`Session::expire`] must be called. `None`: the session is over.
+    pub fn next_deadline(&self) -> Option<Moment> {
+        match &self.phase {
+            Phase::Over => return None,
+            Phase::Login(login) => return Some(login.since.after(self.rules.login_timeout)),
+            Phase::Open => {}
+        }
+        let polls = self.readers.iter().filter_map(Reader::held_since);
+        let polls = polls.map(|since| since.after(self.rules.poll_timeout));
+        let idle = self.readers.is_empty();
+        let idle = idle.then(|| self.idle_since.after(self.rules.grace));
+        let oldest = self.kept.front().filter(|_| self.first() < self.ungiven);
+        let oldest = oldest.map(|kept| kept.since.after(self.rules.replay));
+        let remembered = self.remembered.front();
+        let remembered = remembered.map(|id| id.since.after(self.rules.remembered));
+        polls
+            .chain(idle)
+            .chain(oldest)
+            .chain(remembered)
+            .min()
+            .or(Some(Moment(u64::MAX)))
+    }
+
+    /// Answers polls that have waited long enough, forgets what is old, or gives the client up.
+    pub fn expire(&mut self, now: Moment, actions: &mut Vec<Action<T>>) {
+        if self.next_deadline().is_none_or(|deadline| deadline > now) {
+            return;
+        }
+        if matches!(self.phase, Phase::Login(_)) {
+            return self.abandon(problem::SESSION_ENDED, actions);
+        }
+        if self.readers.is_empty() && self.idle_since.after(self.rules.grace) <= now {
+            return self.finish(problem::GRACE_OVER, actions);
+        }
+        self.answer_late_polls(now, actions);
+        while let Some(id) = self.remembered.front()
+            && id.since.after(self.rules.remembered) <= now
+        {
+            self.remembered.pop_front();
+        }
+        self.trim(now);
+        self.tell(1, actions);
+        if self.kept.is_empty() {
+            self.kept.shrink_to_fit();
+        }
+    }
+
+    /// The session is over for the client: after what it asked for before, the stream ends in
+    /// order, which says unavailable and stores what nobody got.
+    fn finish(&mut self, why: Problem, actions: &mut Vec<Action<T>>) {
+        let mut octets = Vec::new();
+        self.write_handled(&mut octets);
+        octets.extend_from_slice(b"</stream:stream>");
+        actions.push(Action::Stream(octets));
+        self.abandon(why, actions);
+    }
+
+    /// Ends the session from the server's side: readers and whoever waits are told `why`.
+    pub fn abandon(&mut self, why: Problem, actions: &mut Vec<Action<T>>) {
+        if matches!(self.phase, Phase::Over) {
+            return;
+        }
+        let mut json = Vec::new();
+        let mut object = Object::begin(&mut json);
+        object
+            .text("type", "closed")
+            .object("problem", |object| why.write_members(object));
+        object.end();
+        self.end(&json, &why.to_json(), why.status, actions);
+    }
+
+    fn end(&mut self, closed: &[u8], body: &[u8], status: u16, actions: &mut Vec<Action<T>>) {
+        let body: Arc<[u8]> = body.into();
+        let mut waiting: SmallVec<[T; 4]> = SmallVec::new();
+        if let Phase::Login(login) = &self.phase {
+            waiting.extend(login.ticket);
+        }
+        self.phase = Phase::Over;
+        waiting.extend(self.sending.drain(..).flat_map(|sending| sending.waiting));
+        let sockets = |ticket: &T| self.readers.iter().any(|reader| reader.ticket == *ticket);
+        let asks = self.asks.iter().map(|ask| ask.ticket);
+        waiting.extend(asks.filter(|ticket| !sockets(ticket)));
+        self.asks.clear();
+        let refused = |ticket| Action::Answer {
+            ticket,
+            answer: Answer {
+                status,
+                media: Media::Problem,
+                body: body.clone(),
+                cursor: None,
+            },
+        };
+        actions.extend(waiting.into_iter().map(refused));
+        let closed = Event {
+            id: None,
+            name: "closed",
+            json: closed.into(),
+        };
+        for reader in std::mem::take(&mut self.readers) {
+            let ticket = reader.ticket;
+            if reader.held_since().is_some() {
+                actions.push(refused(ticket));
+                continue;
+            }
+            let event = closed.clone();
+            actions.push(Action::Event { ticket, event });
+            actions.push(Action::End { ticket });
+        }
+        self.kept = VecDeque::new();
+        actions.push(Action::Lost);
+    }
+
+    /// Whether nothing will come of this session any more.
+    pub const fn is_over(&self) -> bool {
+        matches!(self.phase, Phase::Over)
+    }
+
+    /// Where a reader is that has everything.
+    pub const fn cursor(&self) -> Cursor {
+        Cursor {
+            epoch: self.epoch,
+            offset: self.next - 1,
+        }
+    }
+
+    /// The full address, once there is one.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// The number of the oldest event that is kept; the next one's, if none is.
+    fn first(&self) -> u64 {
+        self.next - self.kept.len() as u64
+    }
+
+    /// Keeps an event of which `write` appends the members, and gives it to readers later, by
+    /// [`Session::give`].
+    fn keep(
+        &mut self,
+        name: &'static str,
+        before: u32,
+        scratch: &mut Vec<u8>,
+        now: Moment,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) {
+        scratch.clear();
+        write_start(scratch, self.epoch, self.next, name);
+        write(scratch);
+        scratch.push(b'}');
+        self.keep_written(name, before, scratch, now);
+    }
+
+    fn keep_written(&mut self, name: &'static str, before: u32, json: &[u8], now: Moment) {
+        let id = Some(Cursor {
+            epoch: self.epoch,
+            offset: self.next,
+        });
+        let json: Arc<[u8]> = json.into();
+        self.kept_octets += json.len();
+        self.next += 1;
+        self.kept.push_back(Kept {
+            event: Event { id, name, json },
+            since: now,
+            before,
+        });
+    }
+
+    /// Forgets what was given to a reader and is old, or too much.
+    fn trim(&mut self, now: Moment) {
+        while let Some(oldest) = self.kept.front() {
+            let fits = self.kept_octets <= self.rules.replay_octets_max
+                && self.kept.len() <= self.rules.replay_events_max
+                && oldest.since.after(self.rules.replay) > now;
+            if fits || self.first() >= self.ungiven {
+                break;
+            }
+            self.kept_octets -= oldest.event.json.len();
+            self.kept.pop_front();
+        }
+    }
+
+    /// Stanzas of the stream that are with the client, as far as one can know.
+    fn handled(&self) -> u32 {
+        let first = self.first();
+        let at = (self.confirmed + 1).max(first) - first;
+        let at = usize::try_from(at).unwrap_or(usize::MAX);
+        self.kept.get(at).map_or(self.received, |kept| kept.before)
+    }
+
+    /// Acknowledges to the stream, if there is news of so many stanzas.
+    fn tell(&mut self, stanzas_min: u32, actions: &mut Vec<Action<T>>) {
+        if self.handled().wrapping_sub(self.told) >= stanzas_min {
+            let mut octets = Vec::with_capacity(48);
+            self.write_handled(&mut octets);
+            actions.push(Action::Stream(octets));
+        }
+    }
+
+    fn write_handled(&mut self, out: &mut Vec<u8>) {
+        self.told = self.handled();
+        out.extend_from_slice(b"<a xmlns='urn:xmpp:sm:3' h='");
+        out.extend_from_slice(self.told.to_string().as_bytes());
+        out.extend_from_slice(b"'/>");
+    }
+
+    /// An identifier that the client has not used.
+    fn number(&mut self) -> SmolStr {
+        self.numbered = self.numbered.wrapping_add(1);
+        let mut id = String::with_capacity(20);
+        // Writing to a string does not fail.
+        let _ = write!(id, "encke-{:x}-{}", self.epoch, self.numbered);
+        id.into()
+    }
+}
+
+/// `{"id":"…","type":"…"`: how every event that is kept begins.
+fn write_start(out: &mut Vec<u8>, epoch: u32, offset: u64, name: &str) {
+    use std::io::Write as _;
+    // Writing to memory does not fail.
+    let _ = write!(out, "{{\"id\":\"{epoch:x}-{offset}\",\"type\":\"{name}\"");
+}
+
+fn answer(status: u16, body: Vec<u8>) -> Answer {
+    Answer {
+        status,
+        media: Media::Json,
+        body: body.into(),
+        cursor: None,
+    }
+}
+
+fn refusal(why: Problem) -> Answer {
+    Answer {
+        status: why.status,
+        media: Media::Problem,
+        body: why.to_json().into(),
+        cursor: None,
+    }
+}
+
+/// News of so many stanzas are worth an acknowledgement to the stream.
+const TELL_STANZAS: u32 = 8;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,256 @@
+//! What the stream wrote.
+
+use smallvec::SmallVec;
+
+use super::requests::Wanted;
+use super::{Action, Phase, Session, TELL_STANZAS, login, write_start};
+use crate::base::time::Moment;
+use crate::transport::json::incoming::{self, UNBOUNDED};
+use crate::transport::json::outgoing;
+use crate::transport::json::problem::{self, Foreign};
+use crate::transport::json::writer::Object;
+use crate::xmpp::jid;
+use crate::xmpp::ns;
+use crate::xmpp::xml::{Element, Progress, Scanner, StreamScope, Tree};
+
+impl<T: Copy + PartialEq> Session<T> {
+    /// Takes whole items from the front of `output`, which the stream wrote for TCP, and gives
+    /// readers what they mean. Returns the octets of those that were taken. To be called after each
+    /// input and whenever the stream wrote something; `scratch` is for reuse.
+    pub fn settle(
+        &mut self,
+        output: &[u8],
+        scanner: &mut Scanner,
+        scratch: &mut Vec<u8>,
+        now: Moment,
+        actions: &mut Vec<Action<T>>,
+    ) -> usize {
+        let mut taken = 0;
+        while self.wants_output()
+            && let Some(rest) = output.get(taken..).filter(|rest| !rest.is_empty())
+        {
+            let is_header = rest.starts_with(b"<?xml") || rest.starts_with(b"<stream:stream");
+            let scope = match is_header {
+                true => StreamScope::closed(),
+                false => StreamScope::standard(),
+            };
+            scanner.reset();
+            taken += match scanner.next(rest, &scope, &UNBOUNDED) {
+                Ok(Progress::Incomplete) => break,
+                Ok(Progress::Blank(octets) | Progress::Header(octets)) => octets,
+                Ok(Progress::Element(octets)) => {
+                    self.hear(scanner.element(rest), scratch, now, actions);
+                    octets
+                }
+                Ok(Progress::End(octets)) => {
+                    self.abandon(problem::SESSION_ENDED, actions);
+                    octets
+                }
+                Err(_) => {
+                    self.abandon(problem::INTERNAL, actions);
+                    rest.len()
+                }
+            };
+            // What was given makes room for more.
+            if !self.wants_output() {
+                self.give(now, actions);
+            }
+        }
+        if matches!(self.phase, Phase::Open) {
+            self.give(now, actions);
+            self.tell(TELL_STANZAS, actions);
+        }
+        taken
+    }
+
+    /// Whether [`Session::settle`] would take output. While nobody reads, what does not fit any
+    /// more stays with the stream, which has bounds of its own and stores what exceeds them.
+    pub fn wants_output(&self) -> bool {
+        let room = self.ungiven == self.next || self.kept_octets < self.rules.backlog_octets_max;
+        match self.phase {
+            Phase::Login(_) => true,
+            Phase::Open => room,
+            Phase::Over => false,
+        }
+    }
+
+    fn hear(
+        &mut self,
+        element: Element<'_>,
+        scratch: &mut Vec<u8>,
+        now: Moment,
+        actions: &mut Vec<Action<T>>,
+    ) {
+        if element.is(ns::STREAMS, "error") {
+            let mut why = Foreign::read(&element.tree(), ns::STREAM_ERRORS);
+            if why.status == 400 {
+                why.status = problem::SESSION_ENDED.status;
+            }
+            return self.end_by(&why, actions);
+        }
+        if matches!(self.phase, Phase::Login(_)) {
+            return self.hear_login(element, actions);
+        }
+        match element.local_octets() {
+            b"message" | b"presence" => self.hear_event(element, scratch, now),
+            b"iq" => {
+                let before = self.received;
+                self.received = self.received.wrapping_add(1);
+                self.hear_iq(&element.tree(), before, scratch, now, actions);
+            }
+            b"a" if element.namespace() == ns::SM => {
+                let handled = element.attr("h").and_then(|h| h.parse().ok());
+                if let Some(handled) = handled {
+                    self.stored(handled, scratch, now, actions);
+                }
+            }
+            b"r" if element.namespace() == ns::SM => {
+                let mut octets = Vec::with_capacity(48);
+                self.write_handled(&mut octets);
+                actions.push(Action::Stream(octets));
+            }
+            _ => {}
+        }
+    }
+
+    fn hear_event(&mut self, stanza: Element<'_>, scratch: &mut Vec<u8>, now: Moment) {
+        let before = self.received;
+        self.received = self.received.wrapping_add(1);
+        scratch.clear();
+        let (epoch, next) = (self.epoch, self.next);
+        let begin = |out: &mut Vec<u8>, class: incoming::Class| {
+            write_start(out, epoch, next, class.name());
+        };
+        if let Some(class) = incoming::describe(scratch, stanza, begin) {
+            scratch.push(b'}');
+            self.keep_written(class.name(), before, scratch, now);
+        }
+    }
+
+    /// The stream has the first `handled` stanzas of ours for good (XEP-0198). Streams of ours say
+    /// so unasked; to ask would bring the answer before the journal's.
+    fn stored(
+        &mut self,
+        handled: u32,
+        scratch: &mut Vec<u8>,
+        now: Moment,
+        actions: &mut Vec<Action<T>>,
+    ) {
+        while let Some(sending) = self.sending.front() {
+            // In the order of counters that wrap around.
+            if handled.wrapping_sub(sending.number) > u32::MAX / 2 {
+                break;
+            }
+            if let Some(sending) = self.sending.pop_front() {
+                self.keep("sent", self.received, scratch, now, |out| {
+                    out.extend_from_slice(&sending.members);
+                });
+                let cursor = self.cursor();
+                for ticket in sending.waiting {
+                    let answer = super::requests::stored_answer(&sending.id, Some(cursor));
+                    actions.push(Action::Answer { ticket, answer });
+                }
+                self.remember(sending.id, now);
+            }
+        }
+    }
+
+    fn hear_iq(
+        &mut self,
+        iq: &Tree,
+        before: u32,
+        scratch: &mut Vec<u8>,
+        now: Moment,
+        actions: &mut Vec<Action<T>>,
+    ) {
+        let id = iq.attr("id").unwrap_or_default();
+        match iq.attr("type") {
+            Some("result" | "error") if id == login::ROSTER => {
+                self.keep_roster(iq, true, before, scratch, now);
+            }
+            Some("result" | "error") => self.answered(iq, id, actions),
+            Some(class) => {
+                let is_push = class == "set" && iq.child(ns::ROSTER, "query").is_some();
+                // RFC 6121 section 2.1.6: from nobody else.
+                let own = jid::split_resource(&self.address).0;
+                let is_own = iq
+                    .attr("from")
+                    .is_none_or(|from| from == own || from == &*self.address);
+                if is_push && is_own {
+                    self.keep_roster(iq, false, before, scratch, now);
+                }
+                let is_ping = class == "get" && iq.child(ns::PING, "ping").is_some();
+                let accepted = is_ping || (is_push && is_own);
+                self.reply(id, iq.attr("from"), accepted, actions);
+            }
+            None => {}
+        }
+    }
+
+    fn keep_roster(
+        &mut self,
+        iq: &Tree,
+        whole: bool,
+        before: u32,
+        scratch: &mut Vec<u8>,
+        now: Moment,
+    ) {
+        let Some(query) = iq.child(ns::ROSTER, "query") else {
+            return;
+        };
+        self.keep("roster", before, scratch, now, |out| {
+            let mut object = Object::go_on(out);
+            object.flag("whole", whole);
+            incoming::write_items(&mut object, query);
+        });
+    }
+
+    /// Others ask a client for this or that; here are only answers that need nobody.
+    fn reply(&mut self, id: &str, to: Option<&str>, accepted: bool, actions: &mut Vec<Action<T>>) {
+        let mut octets = Vec::new();
+        let class = if accepted { "result" } else { "error" };
+        outgoing::write_iq(&mut octets, class, id, to, |writer| {
+            if !accepted {
+                writer.open("error").attr("type", "cancel");
+                writer
+                    .open("service-unavailable")
+                    .attr("xmlns", ns::STANZA_ERRORS);
+                writer.close_empty().end("error");
+            }
+        });
+        self.sent = self.sent.wrapping_add(1);
+        actions.push(Action::Stream(octets));
+    }
+
+    /// An answer to a request of the client.
+    fn answered(&mut self, iq: &Tree, id: &str, actions: &mut Vec<Action<T>>) {
+        let found = self.asks.iter().position(|ask| ask.id == id);
+        let Some(ask) = found.map(|at| self.asks.swap_remove(at)) else {
+            return;
+        };
+        if iq.attr("type") == Some("error") {
+            let error = iq.child(ns::CLIENT, "error").map(Foreign::of_stanza);
+            let why = error.unwrap_or_else(|| Foreign::of_stanza(&Tree::default()));
+            return self.refuse_ask(ask, &why, actions);
+        }
+        let payloads: SmallVec<[&Tree; 1]> = iq.children().collect();
+        let status = if ask.wanted == Wanted::Nothing {
+            204
+        } else {
+            200
+        };
+        self.answer_ask(
+            ask.ticket,
+            ask.request_id,
+            status,
+            actions,
+            |object| match (ask.wanted, payloads.first()) {
+                (Wanted::Roster, Some(query)) => incoming::write_items(object, query),
+                (Wanted::Payload, Some(payload)) => {
+                    object.text("xml", &incoming::document(payload));
+                }
+                _ => {}
+            },
+        );
+    }
+}

@@ -1,0 +1,239 @@
+//! Readers, and what they are given.
+
+use std::sync::Arc;
+
+use super::{Action, Answer, Media, Phase, Session, TELL_STANZAS, refusal};
+use crate::base::time::Moment;
+use crate::transport::json::Cursor;
+use crate::transport::json::event::{Event, write_page};
+use crate::transport::json::problem;
+use crate::transport::json::writer::Object;
+
+/// How a reader reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// It may also ask for things, and is answered among the events.
+    WebSocket,
+    EventStream,
+    /// One answer. `conditional`: 304 is the answer when nothing came (`If-None-Match`), not an
+    /// empty page.
+    Poll {
+        conditional: bool,
+    },
+}
+
+#[derive(Debug)]
+pub(super) struct Reader<T> {
+    pub ticket: T,
+    pub kind: Kind,
+    /// The event that it gets next.
+    next: u64,
+    since: Moment,
+}
+
+impl<T> Reader<T> {
+    /// Since when it waits for one answer, if it does.
+    pub fn held_since(&self) -> Option<Moment> {
+        matches!(self.kind, Kind::Poll { .. }).then_some(self.since)
+    }
+}
+
+impl<T: Copy + PartialEq> Session<T> {
+    /// Takes a reader: it gets everything behind `cursor`; without one, everything that is kept.
+    /// What is kept no longer, or of another epoch, is one event `gap`. Then, because there is room
+    /// again: [`Session::settle`].
+    pub fn attach(
+        &mut self,
+        ticket: T,
+        kind: Kind,
+        cursor: Option<Cursor>,
+        now: Moment,
+        actions: &mut Vec<Action<T>>,
+    ) {
+        let refused = match self.phase {
+            Phase::Login(_) => Some(problem::NOT_READY),
+            Phase::Over => Some(problem::NO_SESSION),
+            Phase::Open if self.readers.len() >= self.rules.readers_max => Some(problem::TOO_MANY),
+            Phase::Open => None,
+        };
+        if let Some(why) = refused {
+            let answer = refusal(why);
+            return actions.push(Action::Answer { ticket, answer });
+        }
+        let ours = cursor.filter(|cursor| cursor.epoch == self.epoch && cursor.offset < self.next);
+        let wanted = match (cursor, ours) {
+            (None, _) => self.first(),
+            (_, Some(cursor)) => cursor.offset + 1,
+            (Some(_), None) => 0,
+        };
+        let next = wanted.max(self.first());
+        let gap = cursor.filter(|_| wanted < next);
+        if let Some(ours) = ours {
+            self.confirm(ours);
+        }
+        let is_poll = matches!(kind, Kind::Poll { .. });
+        if !is_poll {
+            actions.push(Action::Begin { ticket });
+            let event = match gap {
+                Some(after) => self.gap(after, next),
+                None => self.ready(next),
+            };
+            actions.push(Action::Event { ticket, event });
+        } else if let Some(after) = gap {
+            let events = [self.gap(after, next)];
+            let rest = self.events_from(next);
+            let answer = self.page(events.iter().chain(rest));
+            actions.push(Action::Answer { ticket, answer });
+            self.given(now);
+            return self.tell(TELL_STANZAS, actions);
+        }
+        self.readers.push(Reader {
+            ticket,
+            kind,
+            next,
+            since: now,
+        });
+        self.give(now, actions);
+        self.tell(TELL_STANZAS, actions);
+    }
+
+    /// The link of a reader, or of a request that waits, is gone.
+    pub fn detach(&mut self, ticket: T, now: Moment, actions: &mut Vec<Action<T>>) {
+        let before = self.readers.len();
+        self.readers.retain(|reader| reader.ticket != ticket);
+        if before > self.readers.len() {
+            self.idle_since = now;
+        }
+        for sending in &mut self.sending {
+            sending.waiting.retain(|waiting| *waiting != ticket);
+        }
+        self.asks.retain(|ask| ask.ticket != ticket);
+        if let Phase::Login(login) = &mut self.phase
+            && login.ticket == Some(ticket)
+        {
+            login.ticket = None;
+            self.abandon(problem::SESSION_ENDED, actions);
+        }
+    }
+
+    /// Gives every reader what it lacks.
+    pub(super) fn give(&mut self, now: Moment, actions: &mut Vec<Action<T>>) {
+        let mut readers = std::mem::take(&mut self.readers);
+        let mut is_given = false;
+        readers.retain_mut(|reader| {
+            is_given |= reader.next < self.next || !matches!(reader.kind, Kind::Poll { .. });
+            if reader.next == self.next {
+                return true;
+            }
+            let ticket = reader.ticket;
+            let events = self.events_from(reader.next);
+            reader.next = self.next;
+            if let Kind::Poll { .. } = reader.kind {
+                let answer = self.page(events);
+                actions.push(Action::Answer { ticket, answer });
+                self.idle_since = now;
+                return false;
+            }
+            let give = |event: &Event| Action::Event {
+                ticket,
+                event: event.clone(),
+            };
+            actions.extend(events.map(give));
+            true
+        });
+        self.readers = readers;
+        if is_given {
+            self.given(now);
+        }
+    }
+
+    /// Somebody has, or will soon have, all there is.
+    fn given(&mut self, now: Moment) {
+        self.ungiven = self.next;
+        self.idle_since = now;
+        self.trim(now);
+    }
+
+    fn events_from(&self, next: u64) -> impl Iterator<Item = &Event> + use<'_, T> {
+        let skipped = next.saturating_sub(self.first());
+        let skipped = usize::try_from(skipped).unwrap_or(usize::MAX);
+        self.kept.iter().skip(skipped).map(|kept| &kept.event)
+    }
+
+    /// The answer to a poll that has all these now.
+    fn page<'e>(&self, events: impl Iterator<Item = &'e Event>) -> Answer {
+        let mut body = Vec::new();
+        write_page(&mut body, events, self.cursor());
+        Answer {
+            status: 200,
+            media: Media::Json,
+            body: body.into(),
+            cursor: Some(self.cursor()),
+        }
+    }
+
+    /// Polls that have waited long enough.
+    pub(super) fn answer_late_polls(&mut self, now: Moment, actions: &mut Vec<Action<T>>) {
+        let timeout = self.rules.poll_timeout;
+        let due = |reader: &mut Reader<T>| {
+            let since = reader.held_since();
+            since.is_some_and(|since| since.after(timeout) <= now)
+        };
+        let late: Vec<_> = self.readers.extract_if(.., due).collect();
+        for reader in late {
+            self.idle_since = now;
+            let ticket = reader.ticket;
+            let mut answer = self.page(std::iter::empty());
+            if reader.kind == (Kind::Poll { conditional: true }) {
+                answer.status = 304;
+                answer.body = Arc::default();
+            }
+            actions.push(Action::Answer { ticket, answer });
+        }
+    }
+
+    /// A reader has what is up to here.
+    pub(super) fn confirm(&mut self, cursor: Cursor) {
+        if cursor.epoch == self.epoch && cursor.offset < self.next {
+            self.confirmed = self.confirmed.max(cursor.offset);
+        }
+    }
+
+    /// Whether requests of this ticket are answered among its events.
+    pub(super) fn is_socket(&self, ticket: T) -> bool {
+        let mut readers = self.readers.iter();
+        readers.any(|reader| reader.ticket == ticket && reader.kind == Kind::WebSocket)
+    }
+
+    /// What a reader gets first: where it stands, so that its browser can say it even if nothing
+    /// else comes.
+    fn ready(&self, next: u64) -> Event {
+        self.place("ready", next, |object| {
+            object.text("jid", &self.address);
+        })
+    }
+
+    /// Events behind `after` are lost to this reader; the next one it gets is `next`.
+    fn gap(&self, after: Cursor, next: u64) -> Event {
+        self.place("gap", next, |object| {
+            object.text("after", &after.to_string());
+        })
+    }
+
+    fn place(&self, name: &'static str, next: u64, write: impl FnOnce(&mut Object<'_>)) -> Event {
+        let id = Cursor {
+            epoch: self.epoch,
+            offset: next - 1,
+        };
+        let mut json = Vec::with_capacity(64);
+        let mut object = Object::begin(&mut json);
+        object.text("id", &id.to_string()).text("type", name);
+        write(&mut object);
+        object.end();
+        Event {
+            id: Some(id),
+            name,
+            json: json.into(),
+        }
+    }
+}
