@@ -20,7 +20,7 @@ mod run;
 mod support;
 
 /// Seeds of an ordinary `cargo test`, and so of every run of CI: a minute of one core.
-const SEEDS: u64 = 1_000;
+const SEEDS: u64 = 600;
 /// After so many failures there is nothing more to learn.
 const FAILURES_MAX: usize = 10;
 

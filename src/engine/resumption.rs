@@ -14,7 +14,8 @@ use crate::store::StreamId;
 use crate::stream::resume;
 use crate::xmpp::error::{Condition, StreamError};
 
-/// Resumes the session that is asked for, at once or as soon as the journal has what it took.
+/// Resumes the session that is asked for, at once or as soon as the journal has what it took and
+/// the store no longer has its record.
 pub fn resume(shard: &mut Shard, asked: Asked, now: Now, fx: &mut Effects) {
     let Some(session) = find(shard, &asked, now, fx) else {
         return;
@@ -22,7 +23,7 @@ pub fn resume(shard: &mut Shard, asked: Asked, now: Now, fx: &mut Effects) {
     let sessions = &mut shard.core.sessions;
     let management = sessions.get_mut(session);
     let management = management.and_then(|session| session.management.as_deref_mut());
-    let Some(management) = management.filter(|management| !management.pending.is_empty()) else {
+    let Some(management) = management.filter(|management| !management.is_settled()) else {
         return take_over(shard, session, &asked, now, fx);
     };
     // What was taken is told in `h` when it is durable. Told less, the client would send again what
@@ -39,7 +40,7 @@ pub fn resume(shard: &mut Shard, asked: Asked, now: Now, fx: &mut Effects) {
 pub fn committed(shard: &mut Shard, session: SessionKey, now: Now, fx: &mut Effects) {
     let entry = shard.core.sessions.get_mut(session);
     let management = entry.and_then(|session| session.management.as_deref_mut());
-    let Some(management) = management.filter(|management| management.pending.is_empty()) else {
+    let Some(management) = management.filter(|management| management.is_settled()) else {
         return;
     };
     if let Some(asked) = management.resuming.take() {
@@ -47,6 +48,15 @@ pub fn committed(shard: &mut Shard, session: SessionKey, now: Now, fx: &mut Effe
         resume(shard, *asked, now, fx);
         shard.read_on(link, now, fx);
     }
+}
+
+/// The store has no record of a session any more.
+pub fn unwritten(shard: &mut Shard, session: SessionKey, now: Now, fx: &mut Effects) {
+    let entry = shard.core.sessions.get_mut(session);
+    if let Some(management) = entry.and_then(|session| session.management.as_deref_mut()) {
+        management.on_record = false;
+    }
+    committed(shard, session, now, fx);
 }
 
 /// The session that is asked for; where there is none, its client is told so.

@@ -388,6 +388,13 @@ impl Shard {
                 resumption::committed(self, session, now, fx);
                 self.resume_if_drained(session, now, fx);
             }
+            Waiter::Unwritten(session) => {
+                if reply != Reply::Done {
+                    let full = reply == Reply::Refused(Refusal::Full);
+                    return self.unkept(session, full, now, fx);
+                }
+                resumption::unwritten(self, session, now, fx);
+            }
             // The next process finds it where it is.
             Waiter::Revive(_) if self.stopping => {}
             Waiter::Revive(revival) => {

@@ -11,7 +11,7 @@ use crate::session::ctx::{Ctx, Return, Revival, Waiter};
 use crate::session::effects::{Effects, LinkEffect, LinkKey};
 use crate::session::record;
 use crate::session::session::{Session, SessionKey};
-use crate::store::{Change, Head, Kind, MessageId, Op, Require, TicketKey};
+use crate::store::{Change, Head, Kind, MessageId, Op, Ops, Require, TicketKey};
 use crate::xmpp::error::{Condition, StreamError};
 use crate::xmpp::stanza::Traits;
 
@@ -144,14 +144,16 @@ pub fn revive(ctx: &mut Ctx<'_>, revival: Revival) {
 }
 
 /// The account of a written session is known. The row goes: from here on the session is in memory,
-/// and what was promised of its messages is in the journal.
+/// and what was promised of its messages is in the journal. Nobody goes on with the session before
+/// the row is gone for good: after a crash it would come back as it was then, and what its client
+/// has counted since would acknowledge other stanzas.
 pub fn revived(ctx: &mut Ctx<'_>, revival: &Revival, head: Box<Head>) {
     let Revival {
         owner,
         stream,
         record: written,
     } = revival;
-    ctx.tell(|ops| {
+    let forget = |ops: &mut Ops| {
         let owner = ops.keep(owner.as_bytes());
         let delete = Change::Delete {
             owner,
@@ -162,19 +164,24 @@ pub fn revived(ctx: &mut Ctx<'_>, revival: &Revival, head: Box<Head>) {
             require: Require::Nothing,
             changes: vec![delete],
         }
-    });
+    };
     if head.credentials.is_none() {
-        return;
+        return ctx.tell(forget);
     }
     let account = login::admit_account(ctx, owner, head);
-    let Some(session) = record::decode(written, account, owner, *stream, &mut ctx.core.pool) else {
-        return;
+    let pool = &mut ctx.core.pool;
+    let Some(mut session) = record::decode(written, account, owner, *stream, pool) else {
+        return ctx.tell(forget);
     };
+    if let Some(management) = session.management.as_deref_mut() {
+        management.on_record = true;
+    }
     let taken = ctx.sessions_of(account).into_iter().any(|key| {
         ctx.session(key)
             .is_some_and(|other| other.resource() == session.resource())
     });
     let key = ctx.core.sessions.insert(session);
+    ctx.ask(Waiter::Unwritten(key), forget);
     count_copies(ctx, account, key);
     if let Some(entry) = ctx.core.accounts.get_mut(account) {
         entry.sessions.push(key);

@@ -107,6 +107,8 @@ pub enum Waiter {
     Journaled { session: SessionKey, number: u32 },
     /// A session that was written down waits for its account's records.
     Revive(Box<Revival>),
+    /// The record of a revived session goes.
+    Unwritten(SessionKey),
     /// A page of the offline store, for a walk that may have ended meanwhile.
     Offline {
         account: AccountKey,

@@ -131,6 +131,9 @@ pub struct Management {
     pub octets_since_request: usize,
     /// When the link was lost.
     pub detached: Option<Moment>,
+    /// Whether the store may still have its record: a crash would bring the session back as it was
+    /// then, so nobody goes on with it before.
+    pub on_record: bool,
     /// Who is resumed as soon as nothing is pending.
     pub resuming: Option<Box<Asked>>,
 }
@@ -147,6 +150,7 @@ impl Management {
             acknowledged: 0,
             octets_since_request: 0,
             detached: None,
+            on_record: false,
             resuming: None,
         }
     }
@@ -157,6 +161,11 @@ impl Management {
             Some((number, _)) => number.wrapping_sub(1),
             None => self.received,
         }
+    }
+
+    /// Whether a client may go on with it now.
+    pub fn is_settled(&self) -> bool {
+        self.pending.is_empty() && !self.on_record
     }
 
     /// The journal has the stanza of this number, or it is settled.
