@@ -335,10 +335,9 @@ impl Ctx<'_> {
             return;
         };
         account.offline = account.offline.saturating_sub(rows.len() as u32);
-        if account.offline == 0 && account.sessions.len() > 1 {
-            // Two sessions may have settled the same rows: the next walk finds out.
-            account.offline = 1;
-        }
+        // Two sessions may have settled the same rows, and one of them may be gone by now: then
+        // there are more than it seems. The next walk finds out, and costs one page.
+        account.offline = account.offline.max(1);
         let (jid, count) = (account.jid.clone(), account.offline);
         self.tell(|ops| {
             let owner = ops.keep(jid.as_bytes());
