@@ -100,27 +100,31 @@ const OF_STREAMS: &[&str] = &[
     "login-errors",
 ];
 
-#[test]
-fn over_websocket() {
+/// Plays what `excluded` does not name, as a page would.
+fn play_over(
+    name: &str,
+    excluded: &[&[&str]],
+    stage: impl Fn(Plan) -> Box<dyn Stage> + RefUnwindSafe,
+) {
     for (shards, network) in [
         (1, Network::Whole),
         (3, Network::Whole),
         (3, Network::Pieces),
     ] {
         let plan = plan(shards, Keeping::Memory, network, 1);
-        let all = scripts().into_iter().filter(|script| {
-            let name = script
-                .path
-                .file_stem()
-                .unwrap()
-                .to_string_lossy()
-                .into_owned();
-            !OF_STREAMS.contains(&&*name)
+        let shown = scripts().into_iter().filter(|script| {
+            let stem = script.path.file_stem().unwrap().to_string_lossy();
+            !excluded.concat().contains(&&*stem)
         });
-        play_each(all, "WebSocket", |script| {
-            Box::new(WebSockets::new(plan_of(script, plan.clone())))
-        });
+        play_each(shown, name, |script| stage(plan_of(script, plan.clone())));
     }
+}
+
+#[test]
+fn over_websocket() {
+    play_over("WebSocket", &[OF_STREAMS], |plan| {
+        Box::new(WebSockets::new(plan))
+    });
 }
 
 /// What of these BOSH cannot show either.
@@ -136,25 +140,9 @@ const NOT_IN_REQUESTS: &[&str] = &[
 
 #[test]
 fn over_bosh() {
-    for (shards, network) in [
-        (1, Network::Whole),
-        (3, Network::Whole),
-        (3, Network::Pieces),
-    ] {
-        let plan = plan(shards, Keeping::Memory, network, 1);
-        let all = scripts().into_iter().filter(|script| {
-            let name = script
-                .path
-                .file_stem()
-                .unwrap()
-                .to_string_lossy()
-                .into_owned();
-            !OF_STREAMS.contains(&&*name) && !NOT_IN_REQUESTS.contains(&&*name)
-        });
-        play_each(all, "BOSH", |script| {
-            Box::new(Bosh::new(plan_of(script, plan.clone())))
-        });
-    }
+    play_over("BOSH", &[OF_STREAMS, NOT_IN_REQUESTS], |plan| {
+        Box::new(Bosh::new(plan))
+    });
 }
 
 #[test]

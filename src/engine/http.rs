@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::input::Origin;
-use super::links::{Link, Reading, Stream, Unread};
+use super::links::{Link, Links, Reading, Stream, Unread};
 use super::shard::Shard;
 use super::tube;
 use crate::base::limits::Limits;
@@ -79,7 +79,7 @@ struct Awaited {
 enum Outcome {
     /// The answer is written.
     Answered(After),
-    /// The answer comes later, by [`answer_later`].
+    /// The answer comes later, by [`errand_done`] or [`tube_answered`].
     Later,
     /// The link carries something else now.
     Upgraded,
@@ -266,16 +266,12 @@ fn take_head(
     }
     let body = Body::new(request.framing, body_max)?;
     if request.expects_continue {
-        let Some(conn) = conn_of(shard, key) else {
+        let Some(conn) = conn_of(&mut shard.links, key) else {
             return Ok(None);
         };
-        let mut queue = std::mem::take(&mut conn.queue);
-        queue.append_octets(&mut shard.core.pool, |out| {
+        conn.queue.append_octets(&mut shard.core.pool, |out| {
             out.extend_from_slice(answer::CONTINUE);
         });
-        if let Some(conn) = conn_of(shard, key) {
-            conn.queue = queue;
-        }
         fx.link(key, LinkEffect::Flush);
     }
     let incoming = Box::new(Incoming {
@@ -298,7 +294,7 @@ fn take_body(
 ) -> Result<Option<usize>, Refusal> {
     let taken = incoming.body.take(bytes, &mut incoming.content)?;
     if !taken.done {
-        if let Some(conn) = conn_of(shard, key) {
+        if let Some(conn) = conn_of(&mut shard.links, key) {
             conn.incoming = Some(incoming);
         }
         // Nothing of what is left can be understood before more comes.
@@ -329,7 +325,7 @@ fn serve(
     now: Now,
     fx: &mut Effects,
 ) {
-    let Some(conn) = conn_of(shard, key) else {
+    let Some(conn) = conn_of(&mut shard.links, key) else {
         return;
     };
     conn.awaiting = Some(Box::new(Awaited {
@@ -349,7 +345,8 @@ fn serve(
         Outcome::Answered(after) => answered(shard, key, after, now, fx),
         // It may have come at once.
         Outcome::Later => {
-            let Some(conn) = conn_of(shard, key).filter(|conn| conn.awaiting.is_some()) else {
+            let Some(conn) = conn_of(&mut shard.links, key).filter(|conn| conn.awaiting.is_some())
+            else {
                 return;
             };
             conn.due = now.mono.after(ANSWER_MAX);
@@ -366,7 +363,7 @@ fn serve(
 fn answered(shard: &mut Shard, key: LinkKey, after: After, now: Now, fx: &mut Effects) {
     let idle = now.mono.after(shard.core.policy.limits.http_idle_timeout);
     fx.link(key, LinkEffect::Flush);
-    let Some(conn) = conn_of(shard, key) else {
+    let Some(conn) = conn_of(&mut shard.links, key) else {
         return;
     };
     conn.awaiting = None;
@@ -403,7 +400,7 @@ pub fn wrote(shard: &mut Shard, key: LinkKey, octets: usize, now: Now, fx: &mut 
 
 /// A request that cannot be understood: nobody knows where the next one begins.
 fn refuse(shard: &mut Shard, key: LinkKey, problem: &Problem<'_>, fx: &mut Effects) {
-    let Some(conn) = conn_of(shard, key) else {
+    let Some(conn) = conn_of(&mut shard.links, key) else {
         return;
     };
     let mut queue = std::mem::take(&mut conn.queue);
@@ -423,16 +420,12 @@ fn say(
     status: Status,
     write: impl FnOnce(Answer<'_>),
 ) -> Outcome {
-    let Some(conn) = conn_of(shard, key) else {
+    let Some(conn) = conn_of(&mut shard.links, key) else {
         return Outcome::Later;
     };
-    let mut queue = std::mem::take(&mut conn.queue);
-    queue.append_octets(&mut shard.core.pool, |out| {
+    conn.queue.append_octets(&mut shard.core.pool, |out| {
         write(Answer::new(out, status, manner));
     });
-    if let Some(conn) = conn_of(shard, key) {
-        conn.queue = queue;
-    }
     Outcome::Answered(manner.after)
 }
 
@@ -444,7 +437,7 @@ pub fn errand_done(
     now: Now,
     fx: &mut Effects,
 ) {
-    let Some(awaited) = conn_of(shard, key).and_then(|conn| conn.awaiting.take()) else {
+    let Some(awaited) = conn_of(&mut shard.links, key).and_then(|conn| conn.awaiting.take()) else {
         return;
     };
     let manner = awaited.manner;
@@ -464,7 +457,7 @@ pub fn errand_done(
 
 /// Whether an answer is due on a link, which is closed then after it.
 pub fn ends_with_its_answer(shard: &mut Shard, key: LinkKey) -> bool {
-    let awaited = conn_of(shard, key).and_then(|conn| conn.awaiting.as_mut());
+    let awaited = conn_of(&mut shard.links, key).and_then(|conn| conn.awaiting.as_mut());
     awaited.is_some_and(|awaited| {
         awaited.manner = awaited.manner.closing();
         true
@@ -474,7 +467,7 @@ pub fn ends_with_its_answer(shard: &mut Shard, key: LinkKey) -> bool {
 /// The request of a ticket is with a session now: it hears when the link is gone.
 pub fn attend(shard: &mut Shard, ticket: Ticket, sid: u128) {
     let here = ticket.shard == shard.core.shard;
-    let conn = conn_of(shard, ticket.link).filter(|_| here);
+    let conn = conn_of(&mut shard.links, ticket.link).filter(|_| here);
     if let Some(awaited) = conn.and_then(|conn| conn.awaiting.as_mut()) {
         awaited.sid = Some(sid);
     }
@@ -490,7 +483,7 @@ pub fn tube_answered(
     now: Now,
     fx: &mut Effects,
 ) {
-    let Some(awaited) = conn_of(shard, key).and_then(|conn| conn.awaiting.take()) else {
+    let Some(awaited) = conn_of(&mut shard.links, key).and_then(|conn| conn.awaiting.take()) else {
         return;
     };
     let status = match status {
@@ -518,7 +511,7 @@ pub fn tube_answered(
 
 /// Takes the requests behind one that was answered, unless the next one waits already.
 pub fn go_on(shard: &mut Shard, key: LinkKey, now: Now, fx: &mut Effects) {
-    if conn_of(shard, key).is_some_and(|conn| conn.awaiting.is_none()) {
+    if conn_of(&mut shard.links, key).is_some_and(|conn| conn.awaiting.is_none()) {
         shard.read_on(key, now, fx);
     }
 }
@@ -543,7 +536,7 @@ pub fn due(shard: &mut Shard, key: LinkKey, now: Now, fx: &mut Effects) {
     let next = now
         .mono
         .after(shard.core.policy.limits.http_request_timeout);
-    let Some(conn) = conn_of(shard, key) else {
+    let Some(conn) = conn_of(&mut shard.links, key) else {
         return;
     };
     if conn.due > now.mono {
@@ -574,8 +567,8 @@ pub fn due(shard: &mut Shard, key: LinkKey, now: Now, fx: &mut Effects) {
     }
 }
 
-fn conn_of(shard: &mut Shard, key: LinkKey) -> Option<&mut Conn> {
-    match &mut shard.links.get_mut(key)?.stream {
+fn conn_of(links: &mut Links, key: LinkKey) -> Option<&mut Conn> {
+    match &mut links.get_mut(key)?.stream {
         Stream::Http(conn) => Some(conn),
         _ => None,
     }

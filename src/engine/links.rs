@@ -126,6 +126,7 @@ impl Links {
     }
 
     /// The link, unless the key is stale.
+    #[inline]
     pub fn get(&self, key: LinkKey) -> Option<&Link> {
         match key.is_marked() {
             false => self.sockets.get(key),
@@ -134,6 +135,7 @@ impl Links {
     }
 
     /// The link for change, unless the key is stale.
+    #[inline]
     pub fn get_mut(&mut self, key: LinkKey) -> Option<&mut Link> {
         match key.is_marked() {
             false => self.sockets.get_mut(key),

@@ -85,6 +85,7 @@ impl Effects {
     }
 
     /// Asks for a link effect.
+    #[inline]
     pub fn link(&mut self, link: LinkKey, effect: LinkEffect) {
         match link.is_marked() {
             false => self.links.push((link, effect)),

@@ -48,6 +48,7 @@ impl Framing {
     }
 
     /// Appends a stanza, addressed as `to`. Returns where it is, without what encloses it.
+    #[inline]
     pub fn write(self, stanza: &Stanza<'_>, to: &str, out: &mut Vec<u8>) -> Range<usize> {
         let start = out.len();
         match self {
@@ -70,6 +71,7 @@ impl Framing {
         self.enclose_one(out, start)
     }
 
+    #[inline]
     fn enclose_one(self, out: &mut Vec<u8>, start: usize) -> Range<usize> {
         let octets = out.len() - start;
         if self == Self::WebSocket {

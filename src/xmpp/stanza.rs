@@ -179,6 +179,7 @@ pub struct Stanza<'a> {
 
 impl Stanza<'_> {
     /// Appends the whole element for the receiver who is addressed as `to` (none when empty).
+    #[inline]
     pub fn write(&self, to: &str, out: &mut Vec<u8>) {
         out.reserve(self.head.len() + to.len() + self.content.len() + 24);
         out.extend_from_slice(self.head);
@@ -196,6 +197,7 @@ impl Stanza<'_> {
         self.write_rest(to, out);
     }
 
+    #[inline]
     fn write_rest(&self, to: &str, out: &mut Vec<u8>) {
         let name = self.kind.name().as_bytes();
         if !to.is_empty() {

@@ -6,7 +6,7 @@ use crate::engine::tube;
 use crate::session::effects::Effects;
 use crate::session::parcel::Ticket;
 use crate::transport::http::origin::Verdict;
-use crate::transport::http::{Field, Method, Status};
+use crate::transport::http::{Method, Status};
 
 /// Where requests go.
 pub const PATH: &str = "/http-bind";
@@ -14,12 +14,7 @@ pub const PATH: &str = "/http-bind";
 /// Takes a request, or what a browser asks before it (CORS).
 pub fn serve(shard: &mut Shard, call: &Call<'_>, body: &[u8], fx: &mut Effects) -> Outcome {
     let request = call.request;
-    let policy = &shard.core.policy;
-    let page = request.header(Field::Origin);
-    let verdict = policy
-        .http
-        .origins
-        .judge(page, request.host, call.client.scheme);
+    let verdict = call.verdict(shard);
     if !verdict.is_allowed() {
         let title = "pages of this origin may not ask; see http.origins";
         return call.problem(shard, Status::Forbidden, "origin", title);
@@ -29,11 +24,11 @@ pub fn serve(shard: &mut Shard, call: &Call<'_>, body: &[u8], fx: &mut Effects) 
             verdict.allow_preflight(answer).empty();
         });
     }
-    if policy.require_tls && !call.client.secure {
+    if shard.core.policy.require_tls && !call.client.secure {
         let title = "connect with TLS: https://";
         return call.problem(shard, Status::Forbidden, "tls-required", title);
     }
-    if let (Some(conn), Verdict::Listed(page)) = (conn_of(shard, call.key), verdict)
+    if let (Some(conn), Verdict::Listed(page)) = (conn_of(&mut shard.links, call.key), verdict)
         && let Some(awaited) = &mut conn.awaiting
     {
         awaited.page = Some(page.into());

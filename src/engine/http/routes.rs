@@ -5,6 +5,7 @@ use super::{Call, Outcome, bosh, host_meta, say, upgrade};
 use crate::engine::shard::Shard;
 use crate::session::effects::{Effects, Errand, ErrandKind};
 use crate::transport::http::answer::{Answer, Problem};
+use crate::transport::http::origin::Verdict;
 use crate::transport::http::{Field, Method, Status};
 
 /// One resource.
@@ -122,6 +123,13 @@ fn metrics(shard: &mut Shard, call: &Call<'_>, _: &[u8], fx: &mut Effects) -> Ou
 }
 
 impl Call<'_> {
+    /// What is to be thought of the page that asks, if one does.
+    pub(super) fn verdict(&self, shard: &Shard) -> Verdict<'_> {
+        let page = self.request.header(Field::Origin);
+        let origins = &shard.core.policy.http.origins;
+        origins.judge(page, self.request.host, self.client.scheme)
+    }
+
     /// Writes the answer of this request.
     pub(super) fn answer(
         &self,

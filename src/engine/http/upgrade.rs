@@ -54,17 +54,11 @@ pub fn serve(shard: &mut Shard, call: &Call<'_>, _: &[u8], fx: &mut Effects) -> 
         return call.problem(shard, Status::BadRequest, "no-subprotocol", title);
     }
     // A page of another site must not speak in the name of its reader (SECURITY class 43).
-    let policy = &shard.core.policy;
-    let page = request.header(Field::Origin);
-    let verdict = policy
-        .http
-        .origins
-        .judge(page, request.host, call.client.scheme);
-    if !verdict.is_allowed() {
+    if !call.verdict(shard).is_allowed() {
         let title = "pages of this origin may not connect; see http.origins";
         return call.problem(shard, Status::Forbidden, "origin", title);
     }
-    if policy.require_tls && !call.client.secure {
+    if shard.core.policy.require_tls && !call.client.secure {
         let title = "connect with TLS: wss:// or https://";
         return call.problem(shard, Status::Forbidden, "tls-required", title);
     }
@@ -79,7 +73,7 @@ pub fn serve(shard: &mut Shard, call: &Call<'_>, _: &[u8], fx: &mut Effects) -> 
 /// From here on the link carries a stream. Its entry in the wheel is for the login now.
 fn begin(shard: &mut Shard, call: &Call<'_>, agreement: &handshake::Agreement, fx: &mut Effects) {
     let key = call.key;
-    let Some(conn) = conn_of(shard, key) else {
+    let Some(conn) = conn_of(&mut shard.links, key) else {
         return;
     };
     let mut queue = std::mem::take(&mut conn.queue);
