@@ -443,6 +443,18 @@ pub const ROWS: &[Row] = &[
         "How long an HTTP connection may wait for its next request.",
     ),
     Row::new(
+        "limits.json_grace",
+        span(1, 3_600),
+        seconds!(limits.json_grace),
+        "How long a session of the JSON protocol outlives its last reader.",
+    ),
+    Row::new(
+        "limits.json_poll_timeout",
+        span(1, 600),
+        seconds!(limits.json_poll_timeout),
+        "How long a poll of the JSON protocol is held when nothing comes.",
+    ),
+    Row::new(
         "limits.http_head_octets_max",
         octets(1_024, 65_536),
         number!(limits.http_head_octets_max),

@@ -21,6 +21,7 @@ const REFUSALS_PER_REST: usize = 64;
 const MOVING_FLAGS: Flags = Flags::TLS
     .with(Flags::DIRECT)
     .with(Flags::HTTP)
+    .with(Flags::COUNTED)
     .with(Flags::REFUSED)
     .with(Flags::READ_CLOSED);
 
@@ -107,8 +108,10 @@ impl Links {
                 }
                 continue;
             };
-            // Who moves has authenticated.
-            self.uncount(key);
+            // Nearly everybody who moves has authenticated; who has not counts in the new shard.
+            if stream.is_proven() {
+                self.uncount(key);
+            }
             let Some(socket) = self.sockets.remove(key) else {
                 continue;
             };
@@ -123,6 +126,7 @@ impl Links {
                 stream,
                 tls: socket.tls,
                 flags: socket.flags.only(MOVING_FLAGS),
+                address: socket.address,
             };
             send(to, socket.stream, Box::new(handoff));
         }
@@ -139,14 +143,16 @@ impl Links {
         let Some(stream) = stream else {
             self.counters.lost += 1;
             self.shared.census.leave();
+            if got.flags.has(Flags::COUNTED) {
+                self.shared.census.dismiss(got.address);
+            }
             return;
         };
         let owes = got.tls.as_ref().is_some_and(|tls| !tls.unsent().is_empty());
         let socket = Socket {
             stream,
             flags: got.flags.with(Flags::WRITABLE),
-            // Never read: the link is not counted any more.
-            address: Default::default(),
+            address: got.address,
             tls: got.tls,
         };
         let Some(link) = self.insert(socket) else {
