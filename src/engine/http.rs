@@ -9,7 +9,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::input::Origin;
+use super::input::{Origin, Way};
 use super::links::{Link, Links, Reading, Stream, Unread};
 use super::shard::Shard;
 use super::tube;
@@ -27,6 +27,7 @@ use crate::transport::framing::Framing;
 use crate::transport::http::answer::{self, After, Answer, Manner, Problem};
 use crate::transport::http::body::Body;
 use crate::transport::http::forwarded;
+use crate::transport::http::network::Networks;
 use crate::transport::http::origin::Verdict;
 use crate::transport::http::{self as codec, Bounds, Progress, Refusal, Request, Scheme, Status};
 use crate::transport::websocket::handshake::Agreement;
@@ -52,8 +53,9 @@ const ANSWER_MAX: Duration = Duration::from_secs(300);
 /// A link that carries requests.
 pub struct Conn {
     pub queue: Queue,
-    /// The peer of the socket: a client, or a proxy.
+    /// Who sends requests: a client, or a proxy that reads them.
     pub(super) peer: IpAddr,
+    way: Way,
     scheme: Scheme,
     /// Channel bindings of the link's TLS.
     bindings: Option<Box<Bindings>>,
@@ -135,20 +137,33 @@ struct Client {
     scheme: Scheme,
     /// Whether what it sends cannot be read on the way, as far as we know.
     secure: bool,
+    /// Whether it came through a proxy that names its clients before their first octet.
+    relayed: bool,
 }
 
 impl Client {
-    /// Whoever sent a request that came over a link with this peer.
-    fn of(peer: IpAddr, scheme: Scheme, request: &Request<'_>, policy: &HttpPolicy) -> Self {
-        let (source, proxies) = (policy.proxy_header, &policy.proxies);
-        let found = forwarded::client(peer, &request.fields, source, proxies);
+    /// Whoever sent a request that came over this link.
+    fn of(conn: &Conn, request: &Request<'_>, policy: &HttpPolicy) -> Self {
+        let Conn { peer, way, .. } = *conn;
+        let nobody = Networks::default();
+        // Who is not named has the address of a proxy, but may be anybody.
+        let (proxies, nearby) = match way {
+            Way::Unsaid => (&nobody, false),
+            _ => (&policy.proxies, peer.is_loopback()),
+        };
+        let scheme = match way {
+            Way::RelayedByTls => Scheme::Https,
+            _ => conn.scheme,
+        };
+        let found = forwarded::client(peer, &request.fields, policy.proxy_header, proxies);
         // A proxy may have been reached in clear, which it says.
         let in_clear = found.scheme == Some(Scheme::Http) && !found.address.is_loopback();
-        let nearby = peer.is_loopback() || proxies.contains(peer);
+        let nearby = nearby || proxies.contains(peer);
         Self {
             address: found.address,
             scheme: found.scheme.unwrap_or(scheme),
             secure: !in_clear && (scheme == Scheme::Https || nearby),
+            relayed: way != Way::Direct,
         }
     }
 }
@@ -169,6 +184,7 @@ impl Conn {
         Self {
             queue: Queue::default(),
             peer: origin.peer.ip(),
+            way: origin.way,
             scheme: match origin.entry.is_tls() {
                 true => Scheme::Https,
                 false => Scheme::Http,
@@ -403,8 +419,7 @@ fn serve(
         agreement: None,
         cookie: None,
     }));
-    let (peer, scheme) = (conn.peer, conn.scheme);
-    let client = Client::of(peer, scheme, request, &shard.core.policy.http);
+    let client = Client::of(conn, request, &shard.core.policy.http);
     let call = Call {
         key,
         request,

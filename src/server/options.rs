@@ -326,6 +326,12 @@ pub const ROWS: &[Row] = &[
         "Where those proxies write the address of the client.",
     ),
     Row::new(
+        "http.proxy_protocol",
+        Kind::Flag,
+        flag!(http_proxy_protocol),
+        "Whether those proxies begin every connection with the PROXY protocol, as they then must.",
+    ),
+    Row::new(
         "http.public_url",
         Kind::Url,
         text!(http_public_url),

@@ -164,7 +164,7 @@ fn readiness(shard: &mut Shard, call: &Call<'_>, _: &[u8], _: &mut Effects) -> O
 fn metrics(shard: &mut Shard, call: &Call<'_>, _: &[u8], fx: &mut Effects) -> Outcome {
     let header = |field| call.request.header(field).is_some();
     let passed_on = header(Field::Forwarded) || header(Field::XForwardedFor);
-    if passed_on || !call.client.address.is_loopback() {
+    if passed_on || call.client.relayed || !call.client.address.is_loopback() {
         return call.problem(
             shard,
             Status::Forbidden,
