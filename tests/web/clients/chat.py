@@ -6,6 +6,7 @@ and in an event stream `id` and `event` as the document in `data` has them.
 
 import asyncio
 import base64
+import codecs
 import contextlib
 import json
 import os
@@ -226,7 +227,9 @@ class Reader:
 
 
 class EventStream(Reader):
-    """`text/event-stream`, read as the standard says (HTML, section 9.2.6)."""
+    """`text/event-stream`, read as the standard says (HTML, section 9.2.6). `octets`: of a request
+    that is written already.
+    """
 
     def __init__(self, user, cursor=None, seen=None, **how):
         how, self.how = {name: how.pop(name) for name in ("address",) if name in how}, how
@@ -242,7 +245,7 @@ class EventStream(Reader):
         if self.seen:
             fields.append(f"Last-Event-ID: {self.seen}")
         self._reader, self._writer = await asyncio.open_connection(*self.address)
-        self._writer.write(self.user.request(
+        self._writer.write(self.how.get("octets") or self.user.request(
             "GET", "/v1/events", token=self.how.get("token", self.user.token),
             query=self.query, fields=fields))
         head = await asyncio.wait_for(self._reader.readuntil(b"\r\n\r\n"), DEADLINE)
@@ -269,7 +272,7 @@ class EventStream(Reader):
 
     async def _read(self):
         text = ""
-        decoder = __import__("codecs").getincrementaldecoder("utf-8")()
+        decoder = codecs.getincrementaldecoder("utf-8")()
         try:
             while True:
                 size = int(await self._reader.readline(), 16)
