@@ -219,10 +219,15 @@ def blocks():
     return re.findall(r"^```(\w*)\n(.*?)^```$", TEXT, re.M | re.S)
 
 
-def commands(text):
-    """A shell block taken apart: the script, and each line that it says."""
-    said = [line.removeprefix("# ") for line in text.splitlines() if line.startswith("# ")]
-    return text, said
+def said(text):
+    """What the comments of a shell block say that comes: what stands before it, and a value."""
+    comments = "".join(line[1:] for line in text.splitlines() if line.startswith("#"))
+    decoder, found, at = json.JSONDecoder(), [], 0
+    while (start := comments.find("{", at)) >= 0:
+        value, end = decoder.raw_decode(comments, start)
+        found.append((comments[at:start].strip(), value))
+        at = end
+    return found
 
 
 def problems_of_text():
