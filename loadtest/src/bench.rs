@@ -404,9 +404,8 @@ fn second_connections(transport: Transport, task: &Task, at_once: usize) -> usiz
 /// Some of what can be done in XML is not there in JSON, and the other way round.
 fn check(scenario: &str, transport: Transport, task: &Task) -> Result<(), String> {
     let stores = |chat: &Chat| matches!(chat.pace, Pace::Store { .. });
-    let in_xml = scenario == REGISTER
-        || task.presence.is_some()
-        || task.chat.as_ref().is_some_and(stores);
+    let in_xml =
+        scenario == REGISTER || task.presence.is_some() || task.chat.as_ref().is_some_and(stores);
     let name = transport.name();
     match task.broadcast {
         None if in_xml && transport.is_json() => Err(format!(

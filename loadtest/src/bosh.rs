@@ -171,7 +171,10 @@ impl Bosh {
         let body = body[blank..].trim_ascii_end();
         let whole = scan::next(body) == Item::Element(body.len());
         if !whole || scan::name(body) != b"body" {
-            return Err(Failure::new("BOSH: an answer without <body/>", example(body)));
+            return Err(Failure::new(
+                "BOSH: an answer without <body/>",
+                example(body),
+            ));
         }
         let head = scan::head(body);
         let text = |name| {

@@ -272,10 +272,7 @@ mod tests {
         let answer = Answer::read(b"HTTP/1.1 204 No Content\r\n\r\n").unwrap();
         assert_eq!(answer.unwrap().octets, 27);
         let endless = Answer::read(b"HTTP/1.1 200 OK\r\n\r\n").unwrap_err();
-        assert_eq!(
-            endless.kind,
-            "HTTP: an answer that does not say its length"
-        );
+        assert_eq!(endless.kind, "HTTP: an answer that does not say its length");
         let other = Answer::read(b"<stream:stream>").unwrap_err();
         assert_eq!(other.kind, "the server sent no HTTP");
     }

@@ -127,7 +127,14 @@ impl Json {
             }
         }
         let body = login.to_string();
-        self.ask("POST", &desk.at("session"), JSON, body.as_bytes(), desk, out);
+        self.ask(
+            "POST",
+            &desk.at("session"),
+            JSON,
+            body.as_bytes(),
+            desk,
+            out,
+        );
     }
 
     /// Takes an answer to what the first connection asked before it began to read events.
@@ -180,7 +187,10 @@ impl Json {
         let challenge = text(&said, "challenge")?;
         self.token = text(&said, "session")?.into();
         let Some(exchange) = self.exchange.as_mut() else {
-            return Err(Failure::new("SASL: nothing to answer", example(answer.body)));
+            return Err(Failure::new(
+                "SASL: nothing to answer",
+                example(answer.body),
+            ));
         };
         let response = exchange
             .answer(challenge.as_bytes(), &desk.plan.password, keys)
@@ -309,7 +319,14 @@ impl Json {
         let line = self.pending[..end].to_vec();
         match (self.purpose, desk.broadcast) {
             (Purpose::Publisher, Some(broadcast)) => {
-                self.ask("POST", &broadcast.publish_path(desk.plan), JSON, &line, desk, out);
+                self.ask(
+                    "POST",
+                    &broadcast.publish_path(desk.plan),
+                    JSON,
+                    &line,
+                    desk,
+                    out,
+                );
             }
             _ => self.ask("POST", &desk.at("requests"), JSON, &line, desk, out),
         }

@@ -204,7 +204,10 @@ fn task(args: &C1mArgs, sessions: usize) -> Result<Task, String> {
     }
     let pairs = ((sessions as f64 * args.talking / 200.0) as usize).max(1);
     // Who waits for an answer has nothing to send.
-    let sends = !matches!(args.transport, Transport::Bosh | Transport::Events | Transport::Poll);
+    let sends = !matches!(
+        args.transport,
+        Transport::Bosh | Transport::Events | Transport::Poll
+    );
     let keepalive = (args.keepalive != 0.0 && sends).then_some(args.keepalive);
     Ok(Task {
         pairs,

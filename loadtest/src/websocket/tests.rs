@@ -237,3 +237,33 @@ fn frames_that_no_server_may_send_are_told() {
         assert_eq!(fault(octets), format!("WebSocket: the server sent {said}"));
     }
 }
+
+/// Also where a message is in fragments, or empty.
+#[test]
+fn a_message_of_json_is_a_line_wherever_it_is_cut() {
+    let mut wire = Vec::new();
+    wire.extend(from_server(FIN | TEXT, b"{1}"));
+    wire.extend(from_server(TEXT, b"{"));
+    wire.extend(from_server(FIN | PING, b"why"));
+    wire.extend(from_server(FIN | CONTINUATION, b"2}"));
+    wire.extend(from_server(FIN | TEXT, b""));
+    wire.extend(from_server(FIN | TEXT, b"{3}"));
+    let octets: Vec<&[u8]> = wire.chunks(1).collect();
+    let cuts = (0..=wire.len()).map(|cut| {
+        let (one, two) = wire.split_at(cut);
+        vec![one, two]
+    });
+    for pieces in cuts.chain([octets]) {
+        let mut link = WebSocket {
+            upgraded: true,
+            ..WebSocket::new(Subprotocol::Encke, 7)
+        };
+        let (mut bytes, mut out) = (Vec::new(), Vec::new());
+        for piece in pieces {
+            let start = bytes.len();
+            bytes.extend_from_slice(piece);
+            link.receive(&mut bytes, start, &mut out).unwrap();
+        }
+        assert_eq!(String::from_utf8(bytes).unwrap(), "{1}\n{2}\n\n{3}\n");
+    }
+}

@@ -117,7 +117,7 @@ impl<'a> Worker<'a> {
                 break;
             };
             let polls = matches!(json.reading, Reading::Polls);
-            let posted = which == Which::Side || json.is_asking();
+            let posted = which == Which::Side || json.asks_first();
             match (posted, polls) {
                 (true, _) => self.on_posted(key, &answer)?,
                 (_, true) => self.on_polled(key, &answer, buf)?,

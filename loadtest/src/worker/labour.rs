@@ -63,7 +63,12 @@ impl Worker<'_> {
     }
 
     pub(super) fn next_due(&self) -> Nanoseconds {
-        let schedules = [&self.messages, &self.changes, &self.events, &self.keepalives];
+        let schedules = [
+            &self.messages,
+            &self.changes,
+            &self.events,
+            &self.keepalives,
+        ];
         let scheduled = schedules.into_iter().flatten().map(Schedule::next).min();
         let departure = self.departures.front().map(|&(leaves, ..)| leaves);
         let departure = departure.filter(|_| self.phase < Phase::Drain);
