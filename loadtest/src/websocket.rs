@@ -86,8 +86,8 @@ pub fn next(bytes: &[u8]) -> Item {
     }
 }
 
-/// The parts of a stanza that has no header around it: it declares its namespace by itself (RFC 7395
-/// section 3.3.3).
+/// The parts of a stanza that has no header around it: it declares its namespace by itself
+/// (RFC 7395 section 3.3.3).
 pub fn declared(element: &[u8]) -> [&[u8]; 3] {
     if scan::attribute(scan::head(element), "xmlns").is_some() {
         return [element, b"", b""];

@@ -309,8 +309,8 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// Logs out. A server that is writing an event stream, or holds a poll, takes no request on that
-    /// connection: it is dropped for a new one, as there is no descriptor to spare for each.
+    /// Logs out. A server that is writing an event stream, or holds a poll, takes no request on
+    /// that connection: it is dropped for a new one, as there is no descriptor to spare for each.
     pub(super) fn leave_json(&mut self, key: usize, out: &mut Vec<u8>) -> Result<(), Failure> {
         let session = &mut self.sessions[key];
         let Carrier::Json(json) = &mut session.carrier else {
