@@ -8,6 +8,7 @@ use encke::transport::json::problem::Problem;
 use encke::transport::json::request::{self, Asked, Request};
 use encke::transport::json::session::{Action, Credentials, Kind, Opening, Session};
 use encke::transport::json::{Cursor, Rules};
+use encke::xmpp::jid::BareJid;
 use encke::xmpp::xml::{Bounds, Progress, Scanner, StreamScope};
 
 const BOUNDS: Bounds = Bounds {
@@ -57,7 +58,7 @@ struct Talk {
 impl Talk {
     fn new(silent: bool) -> Self {
         let opening = Opening {
-            domain: "b".into(),
+            account: BareJid::parse("a@b").expect("an address"),
             credentials: Credentials::Password {
                 user: "a".into(),
                 password: "x".into(),

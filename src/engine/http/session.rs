@@ -98,7 +98,7 @@ fn open(shard: &mut Shard, call: &Call<'_>, body: &[u8], fx: &mut Effects) -> Ch
     check(shard, call)?;
     let octets_max = shard.core.policy.limits.preauth_stanza_octets_max;
     let login = opening::read(body, octets_max).map_err(|why| refuse(shard, call, why))?;
-    let home = shard.core.home(login.account.as_str());
+    let home = shard.core.home(login.opening.account.as_str());
     if home != shard.core.shard {
         return Err(Outcome::Elsewhere(home));
     }
@@ -259,7 +259,8 @@ fn read_cursor(
     call: &Call<'_>,
     text: Option<Cow<'_, str>>,
 ) -> Checked<Option<Cursor>> {
-    match text.as_deref().map(Cursor::parse) {
+    let said = text.as_deref().filter(|text| !text.is_empty());
+    match said.map(Cursor::parse) {
         None => Ok(None),
         Some(Some(cursor)) => Ok(Some(cursor)),
         Some(None) => Err(refuse(shard, call, problem::WRONG_VALUE)),

@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::testing::{PASSWORD, Plan, WireId, World};
 use crate::transport::json::request;
+use crate::xmpp::jid::BareJid;
 use crate::xmpp::xml::{Bounds, Scanner};
 
 const BOUNDS: Bounds = Bounds {
@@ -51,7 +52,7 @@ fn plan() -> Plan {
 
 fn password<'a>(user: &'a str, password: &'a str) -> Opening<'a> {
     Opening {
-        domain: "localhost".into(),
+        account: BareJid::parse("juliet@localhost").unwrap(),
         credentials: Credentials::Password {
             user: user.into(),
             password: password.into(),
