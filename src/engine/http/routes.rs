@@ -1,7 +1,7 @@
 //! What is served where. A path is served exactly as it stands here, or not at all
 //! (SECURITY class 47).
 
-use super::{Call, Outcome, bosh, host_meta, say, session, upgrade};
+use super::{Call, Outcome, bosh, host_meta, page, say, session, upgrade};
 use crate::engine::shard::Shard;
 use crate::session::effects::{Effects, Errand, ErrandKind};
 use crate::transport::http::answer::{Answer, Problem};
@@ -22,6 +22,11 @@ const POST: &[Method] = &[Method::Post, Method::Options];
 
 /// All of them.
 pub const ROUTES: &[Route] = &[
+    Route {
+        path: "/",
+        methods: READ,
+        serve: page::serve,
+    },
     Route {
         path: upgrade::PATH,
         methods: GET,
