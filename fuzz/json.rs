@@ -188,7 +188,9 @@ impl Talk {
                 assert_eq!(reader, Some(None));
             }
             Action::Event { ticket, event } => {
-                let value: serde_json::Value = serde_json::from_slice(&event.json).unwrap();
+                let mut json = Vec::new();
+                event.write(&mut json);
+                let value: serde_json::Value = serde_json::from_slice(&json).unwrap();
                 assert_eq!(value["type"], event.name);
                 let at = self.waiting.get_mut(&ticket).and_then(Option::as_mut);
                 let at = at.expect("a reader that has begun");

@@ -344,18 +344,21 @@ impl<T: Copy + PartialEq> Session<T> {
         write: impl FnOnce(&mut Vec<u8>),
     ) {
         scratch.clear();
-        write_start(scratch, self.epoch, self.next, name);
+        write_start(scratch, name);
         write(scratch);
         scratch.push(b'}');
         self.keep_written(name, before, scratch, now);
     }
 
     fn keep_written(&mut self, name: &'static str, before: u32, json: &[u8], now: Moment) {
+        self.keep_shared(name, before, json.into(), now);
+    }
+
+    fn keep_shared(&mut self, name: &'static str, before: u32, json: Arc<[u8]>, now: Moment) {
         let id = Some(Cursor {
             epoch: self.epoch,
             offset: self.next,
         });
-        let json: Arc<[u8]> = json.into();
         self.kept_octets += json.len();
         self.next += 1;
         self.kept.push_back(Kept {
@@ -413,11 +416,11 @@ impl<T: Copy + PartialEq> Session<T> {
     }
 }
 
-/// `{"id":"…","type":"…"`: how every event that is kept begins.
-fn write_start(out: &mut Vec<u8>, epoch: u32, offset: u64, name: &str) {
-    use std::io::Write as _;
-    // Writing to memory does not fail.
-    let _ = write!(out, "{{\"id\":\"{epoch:x}-{offset}\",\"type\":\"{name}\"");
+/// `{"type":"…"`: how every event that is kept begins.
+fn write_start(out: &mut Vec<u8>, name: &str) {
+    for part in ["{\"type\":\"", name, "\""] {
+        out.extend_from_slice(part.as_bytes());
+    }
 }
 
 fn answer(status: u16, body: Vec<u8>) -> Answer {

@@ -84,7 +84,7 @@ impl<T: Copy + PartialEq> Session<T> {
                 let present: Vec<Event> = self.present.iter().map(|(_, e)| e.clone()).collect();
                 return self.answer_ask(ticket, request_id, 200, actions, |object| {
                     object.array("presences", &present, |out, event| {
-                        out.extend_from_slice(&event.json);
+                        event.write(out);
                     });
                 });
             }

@@ -119,7 +119,9 @@ impl Talk {
                     Action::Answer { ticket, answer } => self.answered(ticket, &answer),
                     Action::Event { ticket, event } => {
                         assert!(!self.done.contains(&ticket));
-                        let value: Value = serde_json::from_slice(&event.json).unwrap();
+                        let mut json = Vec::new();
+                        event.write(&mut json);
+                        let value: Value = serde_json::from_slice(&json).unwrap();
                         assert_eq!(value["type"], event.name);
                         let id = event.id.map(|id| id.to_string());
                         assert_eq!(value["id"].as_str(), id.as_deref());
