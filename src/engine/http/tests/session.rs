@@ -1,14 +1,16 @@
 //! Sessions of the JSON protocol on links, in one shard and in several: what `transport::json`
 //! cannot see.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::{read, status_of};
 use crate::base::limits::Limits;
-use crate::engine::Entry;
+use crate::engine::{Command, Entry};
 use crate::testing::{Keeping, PASSWORD, Plan, WireId, World};
+use crate::transport::json::topic::Topics;
 
 const HANDSHAKE: &str = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
@@ -20,7 +22,7 @@ struct House {
 
 impl House {
     fn with(shards: u16, limits: Limits) -> Self {
-        let mut world = World::new(Plan {
+        let plan = Plan {
             shards,
             limits,
             keeping: Keeping::Device,
@@ -28,7 +30,12 @@ impl House {
                 .map(|user| format!("{user}@localhost"))
                 .to_vec(),
             ..Plan::default()
-        });
+        };
+        let mut policy = plan.policy();
+        policy.http.topics = Topics::new(["news:0123456789abcdef"]).unwrap();
+        let policy = Arc::new(policy);
+        let mut world = World::new(plan);
+        world.tell_all(|| Command::Reload(policy.clone()));
         world.logs_in("romeo@localhost/tcp");
         world.sends("romeo", "<presence/>");
         world.discard_received();
@@ -67,8 +74,16 @@ impl House {
 
     /// A session of juliet's. Returns the field that names it.
     fn open(&mut self, more: &str) -> String {
+        self.open_with("juliet", more)
+    }
+
+    fn open_as(&mut self, user: &str) -> String {
+        self.open_with(user, "")
+    }
+
+    fn open_with(&mut self, user: &str, more: &str) -> String {
         let body = format!(
-            "{{\"user\":\"juliet@localhost\",\"password\":\"{PASSWORD}\",\"resource\":\"tab\"{more}}}"
+            "{{\"user\":\"{user}@localhost\",\"password\":\"{PASSWORD}\",\"resource\":\"tab\"{more}}}"
         );
         let (_, answer) = self.ask(
             "POST",
@@ -454,4 +469,42 @@ fn the_user_is_who_logs_in() {
 fn head_octets(answer: &[u8]) -> usize {
     let end = answer.windows(4).position(|four| four == b"\r\n\r\n");
     end.unwrap() + 4
+}
+
+/// One publication reaches the subscribers of every shard; whoever has no key publishes nothing.
+#[test]
+fn topics_reach_every_shard() {
+    let mut house = House::with(3, Limits::default());
+    let session = house.open("");
+    let nurse = house.open_as("nurse");
+    let subscribe = "{\"type\":\"subscribe\",\"topic\":\"news\"}";
+    for session in [&session, &nurse] {
+        let (_, answer) = house.ask("POST", "/v1/requests", session, subscribe);
+        assert_eq!(status_of(&answer), "204", "{answer}");
+    }
+    let readers = [house.events(&session), house.events(&nurse)];
+    let long = "1".repeat(20_000);
+    let table = [
+        ("news", "0123456789abcdef", "{\"goals\": 2}", "202"),
+        ("news", "0123456789abcdeF", "1", "404"),
+        ("olds", "0123456789abcdef", "1", "404"),
+        ("news/", "0123456789abcdef", "1", "404"),
+        ("", "0123456789abcdef", "1", "404"),
+        ("news", "0123456789abcdef", "{", "400"),
+        ("news", "0123456789abcdef", &long, "413"),
+    ];
+    for (name, key, data, status) in table {
+        let path = format!("/v1/topics/{name}");
+        let fields = format!("Authorization: Bearer {key}\r\n");
+        let (_, answer) = house.ask("POST", &path, &fields, data);
+        assert_eq!(status_of(&answer), status, "{name} {key} {data}");
+    }
+    for reader in readers {
+        let got = read(&mut house.world, reader);
+        assert!(
+            got.contains("event: topic\n") && got.contains("{\"goals\": 2}"),
+            "{got}"
+        );
+        assert_eq!(got.matches("event: topic").count(), 1);
+    }
 }

@@ -88,6 +88,17 @@ impl<T: Copy + PartialEq> Session<T> {
                     });
                 });
             }
+            Request::Subscribe { topic } => match self.rules.topics.find(&topic) {
+                Some(topic) => actions.push(Action::Topic {
+                    topic,
+                    is_wanted: true,
+                }),
+                None => return self.refuse(ticket, request_id, problem::NO_TOPIC, actions),
+            },
+            Request::Unsubscribe { topic } => actions.push(Action::Topic {
+                topic: (*topic).into(),
+                is_wanted: false,
+            }),
             Request::Ping => {}
             Request::Close => {
                 self.answer_ask(ticket, request_id, 204, actions, |_| {});

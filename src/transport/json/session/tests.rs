@@ -41,6 +41,7 @@ struct Talk {
     /// Tickets that are done with.
     done: Vec<u32>,
     lost: bool,
+    topics: Vec<Arc<str>>,
 }
 
 fn plan() -> Plan {
@@ -90,6 +91,7 @@ impl Talk {
             got: BTreeMap::new(),
             done: Vec::new(),
             lost: false,
+            topics: Vec::new(),
         };
         talk.act(actions);
         talk
@@ -128,6 +130,10 @@ impl Talk {
                         self.got.entry(ticket).or_default().push(value);
                     }
                     Action::End { ticket } => self.done.push(ticket),
+                    Action::Topic { topic, is_wanted } => match is_wanted {
+                        true => self.topics.push(topic),
+                        false => self.topics.retain(|other| *other != topic),
+                    },
                 }
             }
             self.world.settle();
@@ -179,6 +185,16 @@ impl Talk {
             Ok(asked) => self.session.request(ticket, asked, self.now, &mut actions),
             Err(why) => self.session.refuse_request(ticket, None, why, &mut actions),
         }
+        self.act(actions);
+    }
+
+    fn publish(&mut self, topic: &str, data: &str) {
+        if !self.topics.iter().any(|wanted| **wanted == *topic) {
+            return;
+        }
+        let json = topic::publication(topic, data.as_bytes()).unwrap();
+        let mut actions = Vec::new();
+        self.session.publish(&json, self.now, &mut actions);
         self.act(actions);
     }
 
