@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::inbound;
 use super::links::{Link, Reading, Stream, Unread};
 use super::shard::Shard;
-use super::{http, login, route};
+use super::{http, login, management, route};
 use crate::base::time::{Moment, Now};
 use crate::session::ctx::{Core, Ctx, Due};
 use crate::session::effects::{Effects, LinkEffect, LinkKey};
@@ -269,6 +269,7 @@ impl Shard {
         };
         let result = inbound::take(&mut ctx, &mut self.scratch, session, &scope, element);
         route::drain_local(&mut ctx);
+        management::taken(&mut ctx, session);
         self.core.asker = None;
         if let Some(link) = self.links.get_mut(key) {
             link.scope = scope;
