@@ -19,7 +19,7 @@ from clients.chat import EventStream, User
 from clients.documents import ASYNCAPI, MISSING, OPENAPI, Different, compare
 from clients.http import Talk
 from clients.node import MODULES
-from clients.stage import DOMAIN, OPENERS, PASSWORD, Stage
+from clients.stage import DOMAIN, KEY, OPENERS, PASSWORD, TOPIC, Stage
 from harness.raw import DEADLINE
 from harness.server import Account
 
@@ -32,7 +32,8 @@ EVENTS = documents.events()
 @pytest.fixture(scope="module")
 def make_server(new_server, server_options):
     def make():
-        options = server_options | {"limits.json_poll_timeout": 3}
+        options = server_options | {"limits.json_poll_timeout": 3,
+                                    "http.topics": [f"{TOPIC}:{KEY}"]}
         return new_server(domain=DOMAIN, options=options).start()
 
     return make
@@ -95,6 +96,9 @@ def test_both_documents_have_the_same_events():
     of_messages = {message["payload"]["$ref"].rpartition("/")[2]
                    for message in ASYNCAPI["components"]["messages"].values()}
     assert schemas == {name for name in of_messages if name.endswith("Event")}
+    requests = {entry["$ref"].rpartition("/")[2]
+                for entry in OPENAPI["components"]["schemas"]["Request"]["oneOf"]}
+    assert requests | schemas | {"Answer"} == of_messages
 
 
 def test_no_example_is_left_out():

@@ -19,11 +19,12 @@ DOMAIN = "example.net"
 PASSWORD = "wherefore-art-thou"
 # A token of the right form that no session has.
 NOBODYS = "0000" + "f" * 48
+TOPIC, KEY = "weather", "sesame-open-sesame"
 CURSOR = re.compile(r"^[0-9a-f]{1,8}-\d+$")
 ROSTER = "jabber:iq:roster"
 # The cookie of a request is not sent along with the token.
 OPENERS = {"juliet", "friends", "letter", "tablet", "cookie", "challenge", "proof", "guess",
-           "readers", "waiting", "ended"}
+           "readers", "waiting", "flood", "ended"}
 
 
 class Stage:
@@ -190,6 +191,16 @@ class Stage:
         for _ in range(64):
             await self.romeo.expect(f"{{{CLIENT}}}iq")
 
+    async def given_flood(self):
+        await self.given_juliet()
+        await self.juliet.do("POST", "/v1/requests", {"type": "subscribe", "topic": TOPIC}, 204)
+        for _ in range(12):
+            await self.publish("x" * 15_998)
+
+    async def publish(self, data):
+        answer = await self.juliet.ask("POST", f"/v1/topics/{TOPIC}", json.dumps(data), token=KEY)
+        assert answer.status == 202, answer
+
     async def given_ended(self):
         await self.given_juliet()
         answer = await self.juliet.ask("DELETE", "/v1/session", token=self.juliet.token)
@@ -221,6 +232,8 @@ class Stage:
             elif (who, deed) == ("server", "stops"):
                 # Its end is waited for elsewhere: here it would not answer any more.
                 self.stopping = asyncio.get_running_loop().run_in_executor(None, self.server.stop)
+            elif who == "publisher":
+                await self.publish(deed)
             elif who == "juliet":
                 answer = await self.juliet.ask("POST", "/v1/requests", self.live(deed),
                                                token=self.juliet.token)
@@ -247,12 +260,14 @@ class Stage:
                        "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
                        "Sec-WebSocket-Protocol": "encke.v1"} | headers
         fields = [f"{name}: {value}" for name, value in headers.items() if value is not None]
-        token = {"none": None, "nobody": NOBODYS}.get(change.get("token"), self.juliet.token)
+        named = {"none": None, "nobody": NOBODYS, "key": KEY}
+        token = named.get(change.get("token"), self.juliet.token)
+        path = example.path.replace("{topic}", TOPIC)
         if self.by_cookie and "token" not in change:
             fields.append(f"Cookie: {COOKIE}={token}")
             token = None
         return self.juliet.request(
-            change.get("method", example.method.upper()), example.path, await self._body(example),
+            change.get("method", example.method.upper()), path, await self._body(example),
             token=token, query=query, fields=fields)
 
     async def _body(self, example):
