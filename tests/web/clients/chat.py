@@ -136,6 +136,9 @@ class User(Api):
     async def socket(self, cursor=None, **how):
         return await self._attach(Socket(self, cursor, **how))
 
+    async def polls(self, cursor=None, **how):
+        return await self._attach(Polls(self, cursor, **how))
+
     async def _attach(self, reader):
         self.readers.append(reader)
         return await reader.open()
@@ -367,5 +370,38 @@ class Socket(Reader):
             self._end()
 
 
-__all__ = ["COOKIE", "PROTOCOL", "Api", "EventStream", "Hangup", "Reader", "Socket", "User",
+class Polls(Reader):
+    """One poll after the other on one connection, each from where the last one ended."""
+
+    async def open(self):
+        self._talk = Talk(self.address)
+        await self._talk.__aenter__()
+        self._pump = asyncio.get_running_loop().create_task(self._read())
+        return self
+
+    def cut(self):
+        self._talk.cut()
+
+    async def close(self):
+        await super().close()
+        await self._talk.__aexit__()
+
+    async def _read(self):
+        cursor = self.cursor
+        try:
+            while True:
+                answer = await self._talk.ask(self.user.request(
+                    "GET", "/v1/events", token=self.user.token,
+                    query={"cursor": cursor} if cursor else None))
+                events, cursor = page(answer)
+                for event in events:
+                    self._take(event)
+                assert not events or events[-1]["id"] == cursor, answer
+        except (OSError, Hangup, Silence):
+            pass  # cut
+        finally:
+            self._end()
+
+
+__all__ = ["COOKIE", "PROTOCOL", "Api", "EventStream", "Hangup", "Polls", "Reader", "Socket", "User",
            "page", "problem"]
