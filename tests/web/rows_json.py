@@ -69,7 +69,7 @@ BODIES = [
     refused("a text for yes", "wrong-member", message(wants_receipt="true")),
     refused("a priority beyond", "wrong-member", {"priority": 128}, "/v1/presence"),
     refused("a priority with a fraction", "wrong-member", {"priority": 1.5}, "/v1/presence"),
-    refused("a priority of a million digits", "wrong-member",
+    refused("a priority of many digits", "not-json",
             '{"priority":' + "9" * 100_000 + "}", "/v1/presence"),
     refused("arrays in arrays", "not-json", DEEP),
     refused("arrays in arrays in a member", "wrong-member", '{"body":' + DEEP + "}"),
@@ -123,12 +123,22 @@ BODIES = [
     )),
     Row("a body beyond a stanza", 413, "body-too-long", "/v1/messages", " " * 262_145),
     Row("a body just below, of nothing", 400, "not-json", "/v1/messages", " " * 262_144),
-    Row("a body as large as may be, of text", 413, "too-large", "/v1/messages",
-        json.dumps(message(body="x" * 262_144))[:262_144]),
+    # What fits into a request and not into a stanza must not end the stream of the session.
+    Row("a text as large as may be", 413, "too-large", "/v1/messages",
+        json.dumps({"to": "a@b.test", "body": "x" * 262_108})),
+    *(Row(f"a text that grows on its way, of {character!r}", 413, "too-large", "/v1/messages",
+          json.dumps({"to": "a@b.test", "body": character * 100_000}))
+      for character in ("<", "&", '"', "'", "\r")),
+    Row("a subject, a body and a thread that grow", 413, "too-large", "/v1/messages",
+        json.dumps({"to": "a@b.test", "subject": "&" * 30_000, "body": "&" * 30_000,
+                    "thread": "&" * 30_000})),
+    Row("many elements in several pieces", 413, "too-large", "/v1/messages",
+        json.dumps({"to": "a@b.test", "xml": ["<x xmlns='u'>" + "<y/>" * 1_000 + "</x>"] * 5})),
+    Row("a status that grows", 413, "too-large", "/v1/presence",
+        json.dumps({"status": "<" * 100_000})),
+    Row("a name in the roster that grows", 413, "too-large", "/v1/roster",
+        json.dumps({"jid": "a@b.test", "name": "'" * 100_000})),
 ]
-
-# Where the last row may be told earlier that it ends in the middle.
-NEARLY = {"a body as large as may be, of text": (400, "not-json")}
 
 PATHS = [
     Row("a path that is not there", 404, "not-found", "/v1/nothing"),

@@ -442,7 +442,8 @@ async def test_what_nobody_knows_survives_both_ways(user, raw, payload):
     # What came can be sent on as it is.
     await juliet.send(romeo.jid, "y", xml=[came])
     message = await romeo.body("y")
-    (element,) = [child for child in message if child.tag != f"{{{CLIENT}}}body"]
+    (element,) = [child for child in message
+                  if child.tag not in (f"{{{CLIENT}}}body", "{urn:xmpp:sid:0}stanza-id")]
     element.tail = None
     sent = ElementTree.canonicalize(ElementTree.tostring(element, "unicode"),
                                     rewrite_prefixes=True)
@@ -550,10 +551,10 @@ async def test_a_silent_session_is_not_seen(user, slix):
     await befriend(juliet, romeo, socket)
     hidden = await user(juliet.account, resource="hidden", silent=True)
     assert await hidden.do("GET", "/v1/roster")
-    await hidden.do("POST", "/v1/presence", {"show": "xa"}, 204)
+    await hidden.do("POST", "/v1/presence", {"show": "away"}, 204)
     # She is seen when she says so, and was not before.
-    heard = await romeo.wait("got_online", lambda p: p["from"] == hidden.jid)
-    assert heard["show"] == "xa"
+    await romeo.wait("presence_away", lambda p: p["from"] == hidden.jid)
+    assert romeo.count("presence_available", lambda p: p["from"] == hidden.jid) == 0
 
 
 # The end of sessions.
@@ -682,7 +683,7 @@ async def test_one_account_on_six_transports(server, user, slix, web, people):
     users = {kind: await user(account, resource=kind) for kind in READERS}
     readers = {kind: await getattr(one, kind)(one.cursor) for kind, one in users.items()}
 
-    heard = {"desk": [], "phone": [], "bosh": []}
+    elements, owed = [], []
 
     async def see_at(name, text):
         if name in readers:
@@ -693,8 +694,11 @@ async def test_one_account_on_six_transports(server, user, slix, web, people):
         elif name == "phone":
             await phone.expect(where=lambda element: in_it(element, text))
         else:
-            while not any(in_it(element, text) for element in heard["bosh"]):
-                heard["bosh"] += list((await bosh.ask()).element)
+            while not any(in_it(element, text) for element in elements):
+                # The answer to what it sent last comes with what it hears next.
+                answer = await (bosh.hear() if owed else bosh.ask())
+                owed.clear()
+                elements.extend(answer.element)
 
     senders = {
         "desk": lambda text: desk.send_message(romeo.boundjid, text, mtype="chat"),
@@ -713,7 +717,7 @@ async def test_one_account_on_six_transports(server, user, slix, web, people):
             await result
         await romeo.body(text)
         if name == "bosh":
-            heard["bosh"] += list((await bosh.hear()).element)
+            owed.append(text)
         for other in senders:
             if other != name:
                 await see_at(other, text)
@@ -772,7 +776,7 @@ async def try_row(row, juliet, romeo, site):
     if row.code is None:
         assert answer.status == row.status, answer
     else:
-        assert problem(answer) in (wanted, rows_json.NEARLY.get(row.title, wanted)), answer
+        assert problem(answer) == wanted, answer
     assert await juliet.do("GET", "/v1/session"), "the session lives"
     return answer
 
@@ -782,13 +786,14 @@ async def try_row(row, juliet, romeo, site):
 async def test_a_row(row, crowd, user, site):
     juliet = await user(crowd[0], resource=None)
     answer = await try_row(row, juliet, crowd[1], site)
-    listed = f"Origin: {{site}}" in row.fields
+    listed = "Origin: {site}" in row.fields
     allowed = answer.headers.get("access-control-allow-origin")
     assert allowed == (site.origin if listed and answer.status < 400 else None)
 
 
 @pytest.mark.parametrize("row", [row for row in rows_json.BODIES if row.path != "/v1/requests"
-                                 and isinstance(row.body, dict)], ids=str)
+                                 and isinstance(row.body, dict)
+                                 and "the path" not in row.title], ids=str)
 async def test_a_row_over_a_socket(row, crowd, user):
     """The same is refused with the same code, and the socket lives."""
     kinds = {"/v1/messages": "message", "/v1/presence": "presence", "/v1/acks": "ack",
@@ -799,11 +804,7 @@ async def test_a_row_over_a_socket(row, crowd, user):
     text = json.dumps(document).replace("{romeo}", crowd[1].jid)
     await socket.say(text)
     answer = await socket.wait("answer")
-    code = "wrong-value" if row.title == "another type than the path's" else row.code
-    if row.title == "another type than the path's":
-        assert answer["problem"]["code"] in ("wrong-member", code)
-        return
-    assert (answer["status"], answer["problem"]["code"]) == (row.status, code)
+    assert (answer["status"], answer["problem"]["code"]) == (row.status, row.code)
     assert (await socket.ask("ping"))["status"] == 204
 
 

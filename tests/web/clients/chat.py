@@ -192,7 +192,9 @@ class Reader:
         return await self.wait(kind, lambda event: event.get("body") == text)
 
     async def ended(self):
-        await asyncio.wait_for(asyncio.shield(self._pump), DEADLINE)
+        done, _ = await asyncio.wait([self._pump], timeout=DEADLINE)
+        if not done:
+            raise Silence(f"it did not end within {DEADLINE:.0f} s\n{self.story()}")
         return self
 
     def bodies(self, *kinds):
@@ -241,7 +243,7 @@ class EventStream(Reader):
         self.seen = seen
         self.retry = None
         self.comments = 0
-        self.head = None
+        self.head = self._writer = None
 
     async def open(self):
         fields = ["Accept: text/event-stream", *self.how.get("fields", ())]
@@ -271,7 +273,8 @@ class EventStream(Reader):
 
     async def close(self):
         await super().close()
-        self._writer.close()
+        if self._writer:
+            self._writer.close()
 
     async def _read(self):
         text = ""
@@ -380,6 +383,7 @@ class Polls(Reader):
         return self
 
     def cut(self):
+        self._pump.cancel()
         self._talk.cut()
 
     async def close(self):
