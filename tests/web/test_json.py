@@ -13,7 +13,8 @@ from clients.bosh import Bosh
 from clients.cable import Cable
 from clients.chat import COOKIE, Api, User, page, problem
 from clients.http import Talk
-from harness.raw import CLIENT, DEADLINE, Client
+from clients.people import raw, say, settle, user  # noqa: F401
+from harness.raw import CLIENT, DEADLINE, condition
 
 pytestmark = pytest.mark.skipif(
     os.environ.get("TESTS_SERVER", "encke") != "encke", reason="encke's own protocol")
@@ -28,46 +29,11 @@ def server_options(server_options):
 
 
 @pytest.fixture
-def user(server, people):
-    """Logs in people who speak JSON."""
-
-    async def login(account=None, resource="tab", place=None, **how):
-        place = place or server
-        address = how.pop("address", None)
-        user = User(place, account or place.account("json"), resource, address)
-        people.push_async_callback(user.leave)
-        return await user.login(**how)
-
-    return login
-
-
-@pytest.fixture
-def raw(server, people):
-    """Logs in bare clients on TCP."""
-
-    async def login(account=None, resource="tcp", place=None, **how):
-        place = place or server
-        client = Client(place, account or place.account("raw"), resource)
-        people.push_async_callback(client.close)
-        return await client.login(**how)
-
-    return login
-
-
-@pytest.fixture
 def hasty(new_server, server_options):
     """A server with a short grace time, for those who wait for its end."""
     server = new_server(options=server_options | {"limits.json_grace": 1}).start()
     yield server
     assert server.panics() == 0 and server.stop() == 0, server.log_tail()
-
-
-async def settle(reader):
-    """Until the reader has what comes with a login."""
-    await reader.begin()
-    await reader.wait("roster", lambda event: event.get("whole"))
-    await reader.wait("presence", lambda event: event["from"] == reader.user.jid)
-    return reader
 
 
 async def befriend(juliet, romeo, reader):
@@ -83,13 +49,6 @@ async def befriend(juliet, romeo, reader):
     await romeo.wait("presence_subscribed", lambda p: p["from"].bare == bare)
     await romeo.wait("presence_available", lambda p: p["from"] == juliet.jid)
     await reader.wait("presence", lambda event: event["from"] == str(romeo.boundjid))
-
-
-async def say(romeo, jid, texts, first=0):
-    """A bare client's words, and that the server has them."""
-    for number, text in enumerate(texts, first):
-        await romeo.message(jid, escape(text), f"r{number}")
-    await romeo.ping()
 
 
 # Sessions.
@@ -315,13 +274,26 @@ async def test_a_reader_too_many_is_refused(user, raw):
         await reader.body("to all of you")
     await readers[0].close()
 
-    async def let_in():
-        while (reader := await juliet.stream()).head.status == 429:
-            await reader.close()
-        return reader
-
     # The server has to hear of the closed connection first.
-    await (await asyncio.wait_for(let_in(), DEADLINE)).body("to all of you")
+    deadline = asyncio.get_running_loop().time() + DEADLINE
+    while (reader := await juliet.stream()).head.status == 429:
+        assert asyncio.get_running_loop().time() < deadline, "there is no room after one has gone"
+        await reader.close()
+    await reader.body("to all of you")
+
+
+@pytest.mark.parametrize("kind", READERS)
+async def test_readers_that_go_make_room(user, kind):
+    """A tab that is closed or loaded again says so by the end of its connection."""
+    juliet = await user()
+    cursor = (await settle(await juliet.socket())).last
+    for _ in range(40):
+        reader = await getattr(juliet, kind)(cursor)
+        if kind != "polls":
+            await reader.begin()
+        await reader.close()
+        await juliet.do("POST", "/v1/requests", {"type": "ping"})
+    assert page(await juliet.poll(cursor)) == ([], cursor)
 
 
 async def test_requests_behind_a_held_poll_wait_for_it(server, user, raw):
@@ -381,13 +353,15 @@ async def test_the_order_of_what_is_sent_is_kept(user, raw):
     assert socket.bodies("sent") == wanted
 
 
-async def test_what_cannot_be_delivered_comes_back(server, user):
+@pytest.mark.parametrize("to, code", [
+    ("nobody@{domain}", "service-unavailable"), ("a@elsewhere.test", "remote-server-not-found")])
+async def test_what_cannot_be_delivered_comes_back(server, user, to, code):
     juliet = await user()
     socket = await settle(await juliet.socket())
-    await juliet.send(f"nobody@{server.domain}", "is there anybody?", "lost")
+    await juliet.send(to.format(domain=server.domain), "is there anybody?", "lost")
     failure = await socket.wait("failure")
     assert (failure["of"], failure["message_id"]) == ("message", "lost")
-    assert failure["problem"]["code"] == "service-unavailable"
+    assert failure["problem"]["code"] == code
 
 
 async def test_receipts_go_both_ways(user, raw):
@@ -887,3 +861,70 @@ async def test_requests_without_answers_are_bounded(user, raw):
     assert (await socket.wait("answer"))["request_id"] == "5"
     await socket.say(ask | {"request_id": "more"})
     await romeo.expect(f"{{{CLIENT}}}iq")
+
+
+async def test_what_others_ask_is_answered_by_the_session(user, raw):
+    """Pings are answered, other requests refused, and a roster of a stranger is not believed."""
+    juliet, mallory = await user(), await raw()
+    socket = await settle(await juliet.socket())
+    await mallory.iq("get", "<ping xmlns='urn:xmpp:ping'/>", to=juliet.jid)
+    for kind, payload in (("get", "<odd xmlns='urn:example:odd'/>"),
+                          ("set", "<query xmlns='jabber:iq:roster'><item jid='evil@evil.test'/>"
+                                  "</query>")):
+        answer = await mallory.iq(kind, payload, to=juliet.jid, expect="error")
+        assert condition(answer) == "service-unavailable"
+    await say(mallory, juliet.jid, ["and now?"])
+    await socket.body("and now?")
+    assert [event["type"] for event in socket.all].count("roster") == 1
+
+
+async def test_carbons_go_both_ways(user, raw):
+    account = (await user(resource="first")).account
+    juliet, romeo = await user(account, resource="second"), await raw()
+    tablet = await raw(account, "tablet")
+    await tablet.iq("set", f"<enable xmlns='{CARBONS}'/>")
+    socket = await settle(await juliet.socket())
+    await tablet.message(romeo.jid, "from the tablet", "t1")
+    carbon = await socket.wait("carbon")
+    assert (carbon["direction"], carbon["message"]["body"], carbon["message"]["from"]) == (
+        "sent", "from the tablet", tablet.jid)
+    await juliet.send(romeo.jid, "from JSON", "j1")
+    copy = await tablet.expect(f"{{{CLIENT}}}message")
+    inner = copy.find(f"{{{CARBONS}}}sent//{{{CLIENT}}}message")
+    assert (inner.findtext(f"{{{CLIENT}}}body"), inner.get("from")) == ("from JSON", juliet.jid)
+    await say(romeo, tablet.jid, ["to the tablet"])
+    carbon = await socket.wait("carbon")
+    assert (carbon["direction"], carbon["message"]["body"]) == ("received", "to the tablet")
+
+
+async def test_sessions_of_an_account_are_bounded(new_server, server_options, user):
+    """The one too many is told so, and the others live."""
+    server = new_server(options=server_options | {"limits.sessions_per_account_max": 3}).start()
+    account = server.account("juliet")
+    sessions = [await user(account, resource=f"tab {n}", place=server) for n in range(3)]
+    late = User(server, account, "late")
+    answer = await late.ask("POST", "/v1/session", late.opening())
+    assert problem(answer) == (503, "resource-constraint")
+    await sessions[0].do("DELETE", "/v1/session", status=204)
+    await user(account, resource="late", place=server)
+    for session in sessions[1:]:
+        await session.do("POST", "/v1/requests", {"type": "ping"}, 204)
+    for session in sessions:
+        await session.leave()
+    assert server.stop() == 0
+
+
+async def test_a_name_that_is_bound_anew_ends_the_session(user):
+    """The last one who wants a resource has it; readers of the other are told."""
+    juliet = await user()
+    readers = [await juliet.socket(), await juliet.stream()]
+    for reader in readers:
+        await settle(reader)
+    poll = asyncio.create_task(juliet.poll(readers[0].last))
+    await juliet.do("POST", "/v1/requests", {"type": "ping"})
+    again = await user(juliet.account)
+    assert again.jid == juliet.jid and again.token != juliet.token
+    assert problem(await poll) == (409, "conflict")
+    for reader in readers:
+        assert (await reader.wait("closed"))["problem"]["code"] == "conflict"
+        await reader.ended()

@@ -238,7 +238,7 @@ class EventStream(Reader):
 
     def __init__(self, user, cursor=None, seen=None, **how):
         how, self.how = {name: how.pop(name) for name in ("address",) if name in how}, how
-        super().__init__(user, cursor or seen, **how)
+        super().__init__(user, seen or cursor, **how)
         self.query = {"cursor": cursor} if cursor else None
         self.seen = seen
         self.retry = None
@@ -294,6 +294,7 @@ class EventStream(Reader):
         except (ConnectionError, asyncio.IncompleteReadError, ValueError):
             pass  # cut; who wanted more finds that it is over
         finally:
+            self._writer.close()
             self._end()
 
     def _block(self, block):
