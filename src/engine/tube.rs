@@ -12,11 +12,10 @@ use std::sync::Arc;
 
 use foldhash::quality::RandomState;
 
-use super::http;
 use super::links::{Link, Reading, Released};
-use super::login;
 use super::reading::bounds_of_requests;
 use super::shard::Shard;
+use super::{backoff, http, login};
 use crate::base::time::{Moment, Now};
 use crate::session::ctx::{Core, Due, Token};
 use crate::session::effects::{Effects, LinkEffect, LinkKey};
@@ -268,6 +267,8 @@ pub fn receive(shard: &mut Shard, letter: Letter, now: Now, fx: &mut Effects) {
         Letter::Left { sid } => {
             shard.tubes.places.remove(&sid);
         }
+        Letter::LoginFailed { pair } => backoff::count(shard, pair, now, fx),
+        Letter::MustWait { pair, until } => shard.backoff.learn(pair, until, now.mono),
     }
 }
 
