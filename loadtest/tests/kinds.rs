@@ -6,7 +6,7 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use real::{GENERATOR, Server};
+use real::{GENERATOR, Server, TOPIC_KEY};
 use serde_json::Value;
 
 /// Runs a scenario, given as `key = value` lines, and gives its report; it must have no errors.
@@ -369,6 +369,21 @@ fn pairs_talk_in_json() {
         assert_eq!(report["options"]["transport"], transport);
         let report = run_at(&server, &server.https, open, &options);
         assert!(figure(&report, "messages") > 0.0, "{transport}, TLS");
+    }
+}
+
+#[test]
+fn every_listener_gets_what_is_published() {
+    let server = Server::start(41);
+    let broadcast = format!(
+        "kind = 'broadcast'\nlisteners = 40\nevents = 50.0\nwarmup = 0\nseconds = 1\n\
+         topic = 'news'\nkey = '{TOPIC_KEY}'\n"
+    );
+    for transport in JSON {
+        let options = ["--transport", transport];
+        let report = run_at(&server, &server.http, &broadcast, &options);
+        assert_eq!(figure(&report, "sessions held"), 41.0, "{transport}");
+        assert!(figure(&report, "events delivered") >= 40.0, "{transport}");
     }
 }
 

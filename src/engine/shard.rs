@@ -81,8 +81,8 @@ impl Shard {
     /// An empty shard.
     pub fn new(setup: Setup) -> Self {
         let mut core = Core::new(setup);
-        let backoff_seed = core.random() as u64;
         core.caps_ver = disco::caps_ver(&core.policy);
+        let backoff = Backoff::new(core.process_seed());
         Self {
             core,
             links: Links::default(),
@@ -93,7 +93,7 @@ impl Shard {
             answered: Vec::new(),
             due: Vec::new(),
             stopping: false,
-            backoff: Backoff::new(backoff_seed),
+            backoff,
             lost: HashMap::new(),
             lost_until: Moment(0),
             revived: HashSet::new(),

@@ -336,6 +336,13 @@ impl Core {
         self.policy.domains.iter().any(|served| served == domain)
     }
 
+    /// The same in all shards of a process, and nobody's to guess.
+    pub fn process_seed(&self) -> u64 {
+        let mut hasher = SipHasher13::new_with_key(&self.hash_key);
+        hasher.write(b"process seed");
+        hasher.finish()
+    }
+
     /// 128 unguessable bits.
     pub fn random(&mut self) -> u128 {
         u128::from(self.rng.next_u64()) << 64 | u128::from(self.rng.next_u64())
