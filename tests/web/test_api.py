@@ -113,6 +113,17 @@ def test_no_example_is_left_out():
                      if answer.status == (None if status == "default" else int(status))]
             # A server that stops does not listen any more; who waited for an answer is told.
             assert shown or status == "503", f"{method} {path}: no example of {status}"
+            headers = set(response["headers"].node) if "headers" in response else set()
+            unseen = headers - {name for answer in shown for name in answer.headers}
+            assert not unseen or status == "503", f"{method} {path} {status}: {unseen}"
+        used = {value for answer in mine for where in ("query", "headers")
+                for value in answer.change.get(where, {}).values()} | {documents.PROTOCOL}
+        for parameter in operation.get("parameters", []):
+            parameter = documents.Place("openapi.yaml", node=parameter).node
+            examples = [example["value"] for example in parameter.get("examples", {}).values()]
+            examples += [parameter["example"]] if "example" in parameter else []
+            assert parameter.get("required") and not examples[1:] or set(examples) <= used, (
+                f"{method} {path}: {parameter['name']}")
     for name, message in ASYNCAPI["components"]["messages"].items():
         assert message["examples"], name
         names = {example["name"] for example in message["examples"]}
@@ -177,7 +188,7 @@ async def test_an_answer_of_openapi(example, stage):
     else:
         assert not example.schema.faults(value), f"{example.schema.faults(value)}: {answer}"
         compare(example.value, value, same_of(stage))
-    if "Set-Cookie" in example.headers:
+    if example.status == 201 and "Set-Cookie" in example.headers:
         form = example.headers["Set-Cookie"].node["example"].replace(value["session"], "")
         name, _, rest = answer.headers["set-cookie"].partition(";")
         assert name == f"encke-session={value['session']}" and rest in form, answer

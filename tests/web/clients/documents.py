@@ -23,6 +23,8 @@ NAMES = {"openapi.yaml": OPENAPI, "asyncapi.yaml": ASYNCAPI}
 BASE = "https://docs.test/"
 METHODS = ("get", "head", "post", "put", "delete", "patch", "options")
 MISSING = object()
+# What a WebSocket asks for in every example.
+PROTOCOL = "encke.v1"
 
 
 # Schemas.

@@ -12,7 +12,7 @@ import re
 from harness.raw import CLIENT, Client, Scram
 from harness.server import Account
 
-from .chat import COOKIE, User
+from .chat import COOKIE, PROTOCOL, User
 from .documents import OPENAPI
 
 DOMAIN = "example.net"
@@ -258,7 +258,7 @@ class Stage:
             headers = {"Upgrade": "websocket", "Connection": "Upgrade",
                        "Sec-WebSocket-Version": "13",
                        "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
-                       "Sec-WebSocket-Protocol": "encke.v1"} | headers
+                       "Sec-WebSocket-Protocol": PROTOCOL} | headers
         fields = [f"{name}: {value}" for name, value in headers.items() if value is not None]
         named = {"none": None, "nobody": NOBODYS, "key": KEY}
         token = named.get(change.get("token"), self.juliet.token)
