@@ -406,7 +406,3 @@ class Polls(Reader):
             pass  # cut
         finally:
             self._end()
-
-
-__all__ = ["COOKIE", "PROTOCOL", "Api", "EventStream", "Hangup", "Polls", "Reader", "Socket", "User",
-           "page", "problem"]
