@@ -1,6 +1,7 @@
 """Hostile and careless clients of the JSON protocol: every row gets its answer, and the session lives.
 """
 
+import base64
 import json
 import os
 
@@ -93,6 +94,55 @@ async def test_a_socket_that_says_something_else_is_closed(user, said, code):
     assert (await socket.ended()).code in (code if isinstance(code, tuple) else (code,))
     await other.begin()
     await juliet.do("POST", "/v1/requests", {"type": "ping"}, 204)
+
+
+@pytest.mark.parametrize("row", rows_json.OPENINGS, ids=str)
+async def test_an_opening(row, crowd, server):
+    account = crowd[0]
+    juliet = User(server, account, None)
+    plain = f"\0{account.name}\0{account.password}"
+    words = {"{user}": account.jid, "{password}": account.password,
+             "{plain}": base64.b64encode(plain.encode()).decode(),
+             "{authzid}": base64.b64encode((crowd[1].jid + plain).encode()).decode()}
+    text = json.dumps(juliet.opening(**row.body))
+    for word, value in words.items():
+        text = text.replace(word, value)
+    answer = await juliet.ask("POST", "/v1/session", text)
+    if row.code is None:
+        assert answer.status == row.status, answer
+        return await juliet.opened(answer).leave()
+    status, code = problem(answer)
+    assert status in (row.status if isinstance(row.status, tuple) else (row.status,)), answer
+    assert code in (row.code if isinstance(row.code, tuple) else (row.code,)), answer
+
+
+async def test_a_socket_in_pieces(user):
+    """Fragments, pings between them, and pongs that nobody asked for."""
+    juliet = await user()
+    socket = await juliet.socket()
+    await socket.link.send(iter(['{"type":"ping",', '"request_', 'id":"ü"}']))
+    assert (await socket.wait("answer"))["request_id"] == "ü"
+    await (await socket.link.ping(b"x" * 125))
+    await socket.link.pong(b"unasked")
+    assert (await socket.ask("ping"))["status"] == 204
+
+
+async def test_a_response_is_for_one_challenge(server):
+    """After a proof that is wrong the login is over; a second one finds no session."""
+    juliet = User(server, server.account("juliet"))
+    answer = await juliet.ask("POST", "/v1/session", juliet.opening(
+        password=None, mechanism="SCRAM-SHA-256",
+        initial=base64.b64encode(f"n,,n={juliet.account.name},r=abc".encode()).decode()))
+    token = json.loads(answer.body)["session"]
+    for how in ({"type": "ping"}, {"type": "close"}):
+        answer = await juliet.ask("POST", "/v1/requests", how, token=token)
+        assert problem(answer) == (409, "not-ready")
+    assert problem(await juliet.ask("GET", "/v1/events", token=token)) == (409, "not-ready")
+    proof = {"response": base64.b64encode(b"c=biws,r=abc,p=AAAA").decode()}
+    answer = await juliet.ask("POST", "/v1/session/respond", proof, token=token)
+    assert answer.status == 401, answer
+    answer = await juliet.ask("POST", "/v1/session/respond", proof, token=token)
+    assert problem(answer) == (404, "no-session")
 
 
 async def test_words_that_are_no_request_are_answered(user):

@@ -10,7 +10,7 @@ import pytest
 
 from clients.bosh import Bosh
 from clients.cable import Cable
-from clients.chat import User, page, problem
+from clients.chat import Api, User, page, problem
 from clients.http import Talk
 from clients.people import raw, say, settle, user  # noqa: F401
 from harness.raw import CLIENT, DEADLINE, condition
@@ -19,12 +19,13 @@ pytestmark = pytest.mark.skipif(
     os.environ.get("TESTS_SERVER", "encke") != "encke", reason="encke's own protocol")
 CARBONS = "urn:xmpp:carbons:2"
 RECEIPTS = "urn:xmpp:receipts"
+TOPIC, KEY = "weather", "sesame-open-sesame"
 READERS = ["socket", "stream", "polls"]
 
 
 @pytest.fixture(scope="module")
 def server_options(server_options):
-    return server_options | {"limits.json_poll_timeout": 2}
+    return server_options | {"limits.json_poll_timeout": 2, "http.topics": [f"{TOPIC}:{KEY}"]}
 
 
 @pytest.fixture
@@ -453,6 +454,94 @@ async def test_all_of_unicode_goes_both_ways(user, raw):
         assert sent["body"] == text
         message = await romeo.expect(f"{{{CLIENT}}}message")
         assert message.findtext(f"{{{CLIENT}}}body") == text, f"out of JSON, piece {number}"
+
+
+async def test_what_is_said_to_be_stored_is(new_server, server_options, user):
+    """The server is killed behind the last answer; the one who was away gets all of it, in order.
+    """
+    server = new_server(options=server_options).start()
+    juliet, romeo = await user(place=server), server.account("romeo")
+    for number in range(20):
+        answer = await juliet.send(romeo.jid, f"{number}", f"m{number}")
+        assert answer["state"] == "stored"
+    server.kill()
+    server.start()
+    juliet.token = None
+    back = await user(romeo, place=server)
+    reader = await back.socket(back.cursor)
+    await reader.body("19")
+    assert reader.bodies("message") == [f"{number}" for number in range(20)]
+    await back.leave()
+    assert server.stop() == 0
+
+
+async def test_a_backlog_waits_whole(user, raw):
+    """More than a session keeps for a replay: while nobody reads, the stream has the rest."""
+    juliet, romeo = await user(), await raw()
+    texts = [f"{number} {'x' * 1_000}" for number in range(400)]
+    await say(romeo, juliet.jid, texts)
+    reader = await juliet.stream(juliet.cursor)
+    await reader.body(texts[-1])
+    assert reader.bodies("message") == texts
+
+
+async def test_a_language_is_said(user, raw):
+    juliet, romeo = await user(lang="it"), await raw()
+    await juliet.send(romeo.jid, "Ahimè")
+    message = await romeo.body("Ahimè")
+    assert message.get("{http://www.w3.org/XML/1998/namespace}lang") == "it"
+
+
+async def test_a_name_in_capitals_is_the_same(server, user):
+    account = server.account("juliet")
+    juliet = await user(account, user=account.jid.upper())
+    assert juliet.jid == f"{account.jid}/tab"
+    await settle(await juliet.socket())
+
+
+async def test_topics_reach_all_who_subscribed(server, user):
+    """Of any account, over any reader, in order, in one line; and nobody else."""
+    people = [await user() for _ in range(4)]
+    readers = [await people[0].socket(people[0].cursor), await people[1].stream(people[1].cursor),
+               await people[2].polls(people[2].cursor), await people[3].socket(people[3].cursor)]
+    for one in people[:3]:
+        await one.do("POST", "/v1/requests", {"type": "subscribe", "topic": TOPIC}, 204)
+    publisher = Api(server.http)
+
+    async def publish(talk, *bodies):
+        for body in bodies:
+            answer = await talk.ask(
+                publisher.request("POST", f"/v1/topics/{TOPIC}", body, token=KEY))
+            assert answer.status == 202 and not answer.body, answer
+
+    values = [{"number": number, "text": "\u2028 ]]>", "more": [None, 1.5, True]}
+              for number in range(20)]
+    # Over one connection, as the order is kept there.
+    async with Talk(server.http) as talk:
+        await publish(talk, *(json.dumps(value, indent=4) for value in values))
+    for reader in readers[:3]:
+        await reader.wait("topic", lambda event: event["data"] == values[-1])
+        topics = [event for event in reader.all if event["type"] == "topic"]
+        assert [event["data"] for event in topics] == values
+        assert {event["topic"] for event in topics} == {TOPIC}
+    await people[0].do("POST", "/v1/requests", {"type": "unsubscribe", "topic": TOPIC}, 204)
+    async with Talk(server.http) as talk:
+        await publish(talk, "null")
+    await readers[1].wait("topic", lambda event: event["data"] is None)
+    # A round trip: what was published before would have come before this.
+    for one, reader in ((people[0], readers[0]), (people[3], readers[3])):
+        await one.send(one.account.jid, "to myself")
+        await reader.body("to myself")
+    assert all(event.get("data", 0) is not None for event in readers[0].all)
+    assert not [event for event in readers[3].all if event["type"] == "topic"]
+    for token, body, refusal in ((KEY[:-1], "1", (404, "no-topic")), (None, "1", (401, "no-token")),
+                                 (people[0].token, "1", (404, "no-topic")),
+                                 (KEY, "", (400, "not-json")), (KEY, "{} {}", (400, "not-json")),
+                                 (KEY, '"' + "x" * 16_384 + '"', (413, "too-large"))):
+        answer = await publisher.ask("POST", f"/v1/topics/{TOPIC}", body, token=token)
+        assert problem(answer) == refusal
+    answer = await publisher.ask("POST", "/v1/topics/gossip", "1", token=KEY)
+    assert problem(answer) == (404, "no-topic")
 
 
 # Rosters and presence.
