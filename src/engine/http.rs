@@ -2,9 +2,10 @@
 //! one at a time.
 //!
 //! While an answer is due what its peer sends ahead is kept, up to a bound above which it waits in
-//! the kernel: who reads nothing does not hear that its peer has gone. Between two requests a link is one [`Conn`]. A WebSocket begins
-//! as a request; from the answer on the link carries a stream like any other, or events. A request
-//! that names a session of another shard moves there, with its link and all behind it.
+//! the kernel: who reads nothing does not hear that its peer has gone. Between two requests a link
+//! is one [`Conn`]. A WebSocket begins as a request; from the answer on the link carries a stream
+//! like any other, or events. A request that names a session of another shard moves there, with its
+//! link and all behind it.
 
 use std::net::IpAddr;
 use std::time::Duration;
