@@ -2,7 +2,7 @@
 
 use std::ops::Index;
 
-use super::session::Session;
+use super::session::{Flags, Session};
 use crate::transport::framing::Framing;
 
 /// What carries a session.
@@ -11,13 +11,21 @@ pub enum Transport {
     Tcp,
     WebSocket,
     Bosh,
+    /// encke's own protocol, whatever its readers read by.
+    Json,
     /// It waits for its client.
     None,
 }
 
 impl Transport {
     /// All of them, in order.
-    pub const ALL: [Self; 4] = [Self::Tcp, Self::WebSocket, Self::Bosh, Self::None];
+    pub const ALL: [Self; 5] = [
+        Self::Tcp,
+        Self::WebSocket,
+        Self::Bosh,
+        Self::Json,
+        Self::None,
+    ];
 
     /// Its name for the administrator.
     pub const fn name(self) -> &'static str {
@@ -25,6 +33,7 @@ impl Transport {
             Self::Tcp => "tcp",
             Self::WebSocket => "websocket",
             Self::Bosh => "bosh",
+            Self::Json => "json",
             Self::None => "none",
         }
     }
@@ -35,7 +44,11 @@ impl Session {
     pub fn transport(&self) -> Transport {
         match (self.link, self.queue.framing()) {
             (None, _) => Transport::None,
-            (Some(link), _) if link.is_marked() => Transport::Bosh,
+            // Of streams without a socket, only those of JSON sessions are told so promptly.
+            (Some(link), _) if link.is_marked() => match self.flags.has(Flags::PROMPT) {
+                true => Transport::Json,
+                false => Transport::Bosh,
+            },
             (Some(_), Framing::WebSocket) => Transport::WebSocket,
             (Some(_), Framing::Stream) => Transport::Tcp,
         }

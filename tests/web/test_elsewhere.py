@@ -45,6 +45,15 @@ def ask(there, server, host, octets, kind="http"):
     return int(heard.split(b" ")[1]), code and code.group(1).decode()
 
 
+def until(link, end):
+    heard = b""
+    while end not in heard:
+        piece = link.recv(4096)
+        assert piece, heard
+        heard += piece
+    return heard
+
+
 def logins(server, *fields):
     """The first request of a login, for each way in."""
     return {
@@ -72,13 +81,10 @@ def test_no_login_on_tcp_without_starttls(server, there):
     auth = "<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='PLAIN'>AGEAYg==</auth>"
     with there.connect((there.ADDRESS, server.clear[1])) as link:
         link.sendall(header.encode())
-        heard = b""
-        while b"</stream:features>" not in heard:
-            heard += link.recv(4096)
+        heard = until(link, b"</stream:features>")
         assert b"<required/>" in heard and b"mechanism" not in heard, heard
         link.sendall(auth.encode())
-        while b"</failure>" not in heard:
-            heard += link.recv(4096)
+        heard = until(link, b"</failure>")
     assert b"<encryption-required" in heard, heard
 
 

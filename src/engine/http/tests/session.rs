@@ -83,7 +83,8 @@ impl House {
 
     fn open_with(&mut self, user: &str, more: &str) -> String {
         let body = format!(
-            "{{\"user\":\"{user}@localhost\",\"password\":\"{PASSWORD}\",\"resource\":\"tab\"{more}}}"
+            "{{\"user\":\"{user}@localhost\",\"password\":\"{PASSWORD}\",\
+             \"resource\":\"tab\"{more}}}"
         );
         let (_, answer) = self.ask(
             "POST",
