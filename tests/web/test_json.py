@@ -475,12 +475,13 @@ async def test_what_is_said_to_be_stored_is(new_server, server_options, user):
     assert server.stop() == 0
 
 
-async def test_a_backlog_waits_whole(user, raw):
+@pytest.mark.parametrize("kind", READERS)
+async def test_a_backlog_waits_whole(user, raw, kind):
     """More than a session keeps for a replay: while nobody reads, the stream has the rest."""
     juliet, romeo = await user(), await raw()
     texts = [f"{number} {'x' * 1_000}" for number in range(400)]
     await say(romeo, juliet.jid, texts)
-    reader = await juliet.stream(juliet.cursor)
+    reader = await getattr(juliet, kind)(juliet.cursor)
     await reader.body(texts[-1])
     assert reader.bodies("message") == texts
 

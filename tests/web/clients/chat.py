@@ -324,7 +324,7 @@ class Socket(Reader):
     def __init__(self, user, cursor=None, by="bearer", origin=None, **how):
         super().__init__(user, cursor, **how)
         self.by, self.origin = by, origin
-        self.code = None
+        self.link = self.code = None
 
     async def open(self):
         host, port = self.address
@@ -360,7 +360,8 @@ class Socket(Reader):
 
     async def close(self):
         await super().close()
-        await self.link.close()
+        if self.link:
+            await self.link.close()
 
     async def _read(self):
         try:
