@@ -385,17 +385,21 @@ class Polls(Reader):
         return self
 
     def cut(self):
+        self.over = True
         self._pump.cancel()
         self._talk.cut()
 
     async def close(self):
+        # What is held is given up by the end of the connection, which both sides see.
+        with contextlib.suppress(OSError):
+            self._talk._socket.shutdown(socket.SHUT_RDWR)
         await super().close()
         await self._talk.__aexit__()
 
     async def _read(self):
         cursor = self.cursor
         try:
-            while True:
+            while not self.over:
                 answer = await self._talk.ask(self.user.request(
                     "GET", "/v1/events", token=self.user.token,
                     query={"cursor": cursor} if cursor else None))
@@ -403,7 +407,7 @@ class Polls(Reader):
                 for event in events:
                     self._take(event)
                 assert not events or events[-1]["id"] == cursor, answer
-        except (OSError, Hangup, Silence):
+        except (OSError, Hangup):
             pass  # cut
         finally:
             self._end()
