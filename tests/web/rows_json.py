@@ -11,8 +11,8 @@ import json
 @dataclasses.dataclass(frozen=True)
 class Row:
     title: str
-    status: int
-    code: str | None
+    status: int | tuple
+    code: str | tuple | None
     path: str = "/v1/requests"
     body: object = None
     method: str = "POST"
@@ -138,6 +138,53 @@ BODIES = [
         json.dumps({"status": "<" * 100_000})),
     Row("a name in the roster that grows", 413, "too-large", "/v1/roster",
         json.dumps({"jid": "a@b.test", "name": "'" * 100_000})),
+]
+
+# What is asked with instead of the right words; `None` leaves a member out.
+OPENINGS = [
+    Row("a password of nothing", 401, "malformed-request", body={"password": ""}),
+    Row("a password with NUL", 400, "wrong-value", body={"password": "a\0b"}),
+    Row("a password with the right one behind NUL", 400, "wrong-value",
+        body={"password": "\0{password}"}),
+    Row("a password that is too large as base64", 403, "policy-violation",
+        body={"password": "x" * 9_800}),
+    Row("no user", 400, "missing-member", body={"user": None}),
+    Row("a user with a resource", 400, "wrong-address", body={"user": "{user}/tab"}),
+    Row("a domain", 400, "wrong-address", body={"user": "encke.test"}),
+    Row("a user with markup", 400, "wrong-address", body={"user": "a'/><x@encke.test"}),
+    Row("an unknown domain", 404, "host-unknown", body={"user": "a@elsewhere.test"}),
+    Row("a resource with NUL", 400, "wrong-value", body={"resource": "\0"}),
+    Row("a resource that is too long", 400, ("bad-request", "jid-malformed"),
+        body={"resource": "x" * 1_024}),
+    Row("a resource with a line break", 400, ("bad-request", "jid-malformed"),
+        body={"resource": "a\nb"}),
+    Row("a language with markup", 201, None, body={"lang": "'><x"}),
+    Row("two ways at once", 400, "wrong-member", body={"token": "abc"}),
+    Row("a mechanism besides the password", 400, "wrong-member",
+        body={"mechanism": "PLAIN", "initial": ""}),
+    Row("a mechanism in small letters", 400, "wrong-value",
+        body={"password": None, "mechanism": "plain"}),
+    Row("a mechanism with markup", 400, "wrong-value",
+        body={"password": None, "mechanism": "A'/><X"}),
+    *(Row(f"the mechanism {name}", 401, "invalid-mechanism",
+          body={"password": None, "mechanism": name, "initial": "AA=="})
+      for name in ("EXTERNAL", "ANONYMOUS", "X", "OAUTHBEARER")),
+    Row("PLAIN by hand", 201, None,
+        body={"password": None, "mechanism": "PLAIN", "initial": "{plain}"}),
+    Row("PLAIN in the name of another", 401, ("invalid-authzid", "not-authorized"),
+        body={"password": None, "mechanism": "PLAIN", "initial": "{authzid}"}),
+    Row("a first message that is no base64", 400, "wrong-value",
+        body={"password": None, "mechanism": "PLAIN", "initial": "<x/>"}),
+    Row("a first message of half a character", 401, "incorrect-encoding",
+        body={"password": None, "mechanism": "PLAIN", "initial": "A"}),
+    Row("a first message of nothing", 401, "malformed-request",
+        body={"password": None, "mechanism": "PLAIN", "initial": ""}),
+    Row("a token with a space", 400, "wrong-value", body={"password": None, "token": "a b"}),
+    Row("a show that is none", 400, "wrong-value", body={"show": "happy"}),
+    Row("a status with NUL", 400, "wrong-character", body={"status": "\0"}),
+    Row("a priority beyond", 400, "wrong-member", body={"priority": -129}),
+    Row("a cookie that is no yes or no", 400, "wrong-member", body={"cookie": "yes"}),
+    Row("more than a login may have", 413, "too-large", body={"status": "x" * 10_000}),
 ]
 
 PATHS = [

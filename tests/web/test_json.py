@@ -8,10 +8,9 @@ from xml.sax.saxutils import escape
 
 import pytest
 
-import rows_json
 from clients.bosh import Bosh
 from clients.cable import Cable
-from clients.chat import COOKIE, Api, User, page, problem
+from clients.chat import Api, User, page, problem
 from clients.http import Talk
 from clients.people import raw, say, settle, user  # noqa: F401
 from harness.raw import CLIENT, DEADLINE, condition
@@ -20,12 +19,13 @@ pytestmark = pytest.mark.skipif(
     os.environ.get("TESTS_SERVER", "encke") != "encke", reason="encke's own protocol")
 CARBONS = "urn:xmpp:carbons:2"
 RECEIPTS = "urn:xmpp:receipts"
+TOPIC, KEY = "weather", "sesame-open-sesame"
 READERS = ["socket", "stream", "polls"]
 
 
 @pytest.fixture(scope="module")
 def server_options(server_options):
-    return server_options | {"limits.json_poll_timeout": 2}
+    return server_options | {"limits.json_poll_timeout": 2, "http.topics": [f"{TOPIC}:{KEY}"]}
 
 
 @pytest.fixture
@@ -456,6 +456,95 @@ async def test_all_of_unicode_goes_both_ways(user, raw):
         assert message.findtext(f"{{{CLIENT}}}body") == text, f"out of JSON, piece {number}"
 
 
+async def test_what_is_said_to_be_stored_is(new_server, server_options, user):
+    """The server is killed behind the last answer; the one who was away gets all of it, in order.
+    """
+    server = new_server(options=server_options).start()
+    juliet, romeo = await user(place=server), server.account("romeo")
+    for number in range(20):
+        answer = await juliet.send(romeo.jid, f"{number}", f"m{number}")
+        assert answer["state"] == "stored"
+    server.kill()
+    server.start()
+    juliet.token = None
+    back = await user(romeo, place=server)
+    reader = await back.socket(back.cursor)
+    await reader.body("19")
+    assert reader.bodies("message") == [f"{number}" for number in range(20)]
+    await back.leave()
+    assert server.stop() == 0
+
+
+@pytest.mark.parametrize("kind", READERS)
+async def test_a_backlog_waits_whole(user, raw, kind):
+    """More than a session keeps for a replay: while nobody reads, the stream has the rest."""
+    juliet, romeo = await user(), await raw()
+    texts = [f"{number} {'x' * 1_000}" for number in range(400)]
+    await say(romeo, juliet.jid, texts)
+    reader = await getattr(juliet, kind)(juliet.cursor)
+    await reader.body(texts[-1])
+    assert reader.bodies("message") == texts
+
+
+async def test_a_language_is_said(user, raw):
+    juliet, romeo = await user(lang="it"), await raw()
+    await juliet.send(romeo.jid, "Ahimè")
+    message = await romeo.body("Ahimè")
+    assert message.get("{http://www.w3.org/XML/1998/namespace}lang") == "it"
+
+
+async def test_a_name_in_capitals_is_the_same(server, user):
+    account = server.account("juliet")
+    juliet = await user(account, user=account.jid.upper())
+    assert juliet.jid == f"{account.jid}/tab"
+    await settle(await juliet.socket())
+
+
+async def test_topics_reach_all_who_subscribed(server, user):
+    """Of any account, over any reader, in order, in one line; and nobody else."""
+    people = [await user() for _ in range(4)]
+    readers = [await people[0].socket(people[0].cursor), await people[1].stream(people[1].cursor),
+               await people[2].polls(people[2].cursor), await people[3].socket(people[3].cursor)]
+    for one in people[:3]:
+        await one.do("POST", "/v1/requests", {"type": "subscribe", "topic": TOPIC}, 204)
+    publisher = Api(server.http)
+
+    async def publish(talk, *bodies):
+        for body in bodies:
+            answer = await talk.ask(
+                publisher.request("POST", f"/v1/topics/{TOPIC}", body, token=KEY))
+            assert answer.status == 202 and not answer.body, answer
+
+    values = [{"number": number, "text": "\u2028 ]]>", "more": [None, 1.5, True]}
+              for number in range(20)]
+    # Over one connection, as the order is kept there.
+    async with Talk(server.http) as talk:
+        await publish(talk, *(json.dumps(value, indent=4) for value in values))
+    for reader in readers[:3]:
+        await reader.wait("topic", lambda event: event["data"] == values[-1])
+        topics = [event for event in reader.all if event["type"] == "topic"]
+        assert [event["data"] for event in topics] == values
+        assert {event["topic"] for event in topics} == {TOPIC}
+    await people[0].do("POST", "/v1/requests", {"type": "unsubscribe", "topic": TOPIC}, 204)
+    async with Talk(server.http) as talk:
+        await publish(talk, "null")
+    await readers[1].wait("topic", lambda event: event["data"] is None)
+    # A round trip: what was published before would have come before this.
+    for one, reader in ((people[0], readers[0]), (people[3], readers[3])):
+        await one.send(one.account.jid, "to myself")
+        await reader.body("to myself")
+    assert all(event.get("data", 0) is not None for event in readers[0].all)
+    assert not [event for event in readers[3].all if event["type"] == "topic"]
+    for token, body, refusal in ((KEY[:-1], "1", (404, "no-topic")), (None, "1", (401, "no-token")),
+                                 (people[0].token, "1", (404, "no-topic")),
+                                 (KEY, "", (400, "not-json")), (KEY, "{} {}", (400, "not-json")),
+                                 (KEY, '"' + "x" * 16_384 + '"', (413, "too-large"))):
+        answer = await publisher.ask("POST", f"/v1/topics/{TOPIC}", body, token=token)
+        assert problem(answer) == refusal
+    answer = await publisher.ask("POST", "/v1/topics/gossip", "1", token=KEY)
+    assert problem(answer) == (404, "no-topic")
+
+
 # Rosters and presence.
 
 async def test_rosters_are_edited_both_ways(server, user, slix):
@@ -717,155 +806,6 @@ async def wait_any(client, text):
                 return
         client._fresh.clear()
         await asyncio.wait_for(client._fresh.wait(), deadline - loop.time())
-
-
-# The hostile.
-
-@pytest.fixture(scope="module")
-def crowd(server):
-    """Accounts that all rows share."""
-    return server.account("juliet"), server.account("romeo")
-
-
-async def try_row(row, juliet, romeo, site):
-    host = "{}:{}".format(*juliet.address)
-    last = juliet.token[-1]
-    words = {"{romeo}": romeo.jid, "{own}": juliet.token, "{OWN}": "A" * 52, "{host}": host,
-             "{nearly}": juliet.token[:-1] + ("0" if last != "0" else "1"),
-             "{tail}": juliet.token[1:], "{site}": site.origin}
-
-    def live(text):
-        for word, value in words.items():
-            text = text.replace(word, value)
-        return text
-
-    body = row.body
-    if isinstance(body, (dict, list)):
-        body = json.dumps(body)
-    if isinstance(body, str):
-        body = live(body).encode("utf-8", "surrogatepass")
-    fields = [live(field) for field in row.fields]
-    token = juliet.token if row.token == "own" else live(row.token)
-    if row.token == "cookie":
-        fields.append(f"Cookie: {COOKIE}={juliet.token}")
-        token = None
-    answer = await Api(juliet.address).ask(row.method, live(row.path), body, token=token,
-                                           fields=fields)
-    wanted = (row.status, row.code)
-    if row.code is None:
-        assert answer.status == row.status, answer
-    else:
-        assert problem(answer) == wanted, answer
-    assert await juliet.do("GET", "/v1/session"), "the session lives"
-    return answer
-
-
-@pytest.mark.parametrize("row", [*rows_json.BODIES, *rows_json.PATHS, *rows_json.TOKENS,
-                                 *rows_json.PAGES], ids=str)
-async def test_a_row(row, crowd, user, site):
-    juliet = await user(crowd[0], resource=None)
-    answer = await try_row(row, juliet, crowd[1], site)
-    listed = "Origin: {site}" in row.fields
-    allowed = answer.headers.get("access-control-allow-origin")
-    assert allowed == (site.origin if listed and answer.status < 400 else None)
-
-
-@pytest.mark.parametrize("row", [row for row in rows_json.BODIES if row.path != "/v1/requests"
-                                 and isinstance(row.body, dict)
-                                 and "the path" not in row.title], ids=str)
-async def test_a_row_over_a_socket(row, crowd, user):
-    """The same is refused with the same code, and the socket lives."""
-    kinds = {"/v1/messages": "message", "/v1/presence": "presence", "/v1/acks": "ack",
-             "/v1/subscriptions": "subscription"}
-    juliet = await user(crowd[0], resource=None)
-    socket = await juliet.socket()
-    document = {"type": kinds[row.path]} | row.body
-    text = json.dumps(document).replace("{romeo}", crowd[1].jid)
-    await socket.say(text)
-    answer = await socket.wait("answer")
-    assert (answer["status"], answer["problem"]["code"]) == (row.status, row.code)
-    assert (await socket.ask("ping"))["status"] == 204
-
-
-@pytest.mark.parametrize("said, code", [
-    (b"{}", 1003), ("x" * 300_000, 1009), (b"\0" * 300_000, (1003, 1009))],
-    ids=["octets", "too much text", "too many octets"])
-async def test_a_socket_that_says_something_else_is_closed(user, said, code):
-    """And the session goes on for its other readers."""
-    juliet = await user()
-    socket, other = await juliet.socket(), await juliet.stream()
-    await socket.begin()
-    await socket.say(said)
-    assert (await socket.ended()).code in (code if isinstance(code, tuple) else (code,))
-    await other.begin()
-    await juliet.do("POST", "/v1/requests", {"type": "ping"}, 204)
-
-
-async def test_words_that_are_no_request_are_answered(user):
-    juliet = await user()
-    socket = await juliet.socket()
-    for text in ("", "hello", "[]", "{", "null", '"ping"'):
-        await socket.say(text)
-        assert (await socket.wait("answer"))["problem"]["code"] == "not-json", text
-    assert (await socket.ask("ping"))["status"] == 204
-
-
-async def test_a_page_of_a_listed_site_may_ask_first(server, site):
-    """CORS: what a browser asks before a page of another site may, for each path that it may."""
-    asks = ("Access-Control-Request-Method: POST",
-            "Access-Control-Request-Headers: authorization,content-type")
-    for path in ("/v1/session", "/v1/session/respond", "/v1/events", "/v1/requests",
-                 "/v1/messages", "/v1/presence", "/v1/subscriptions", "/v1/roster", "/v1/iq",
-                 "/v1/acks"):
-        api = Api(server.http)
-        answer = await api.ask("OPTIONS", path, fields=(f"Origin: {site.origin}", *asks))
-        assert answer.status == 204, (path, answer)
-        assert answer.headers["access-control-allow-origin"] == site.origin
-        assert "Authorization" in answer.headers["access-control-allow-headers"]
-        assert "POST" in answer.headers["access-control-allow-methods"]
-        answer = await api.ask("OPTIONS", path, fields=("Origin: https://evil.test", *asks))
-        assert problem(answer) == (403, "origin")
-        assert "access-control-allow-origin" not in answer.headers
-
-
-@pytest.mark.parametrize("by, origin", [
-    ("bearer", None), ("subprotocol", None), ("subprotocol", "site"), ("cookie", "own"),
-    ("cookie", "site")])
-async def test_a_socket_is_opened_in_each_way(server, user, site, by, origin):
-    juliet = await user()
-    own = "http://{}:{}".format(*server.http)
-    socket = await juliet.socket(by=by, origin={"site": site.origin, "own": own}.get(origin))
-    assert (await socket.begin())["jid"] == juliet.jid
-
-
-async def test_the_cookie_is_for_browsers_only(server, user):
-    """No script reads it, no other site sends it, and over TLS it never goes out in clear."""
-    juliet = User(server, server.account("juliet"))
-    answer = await juliet.ask("POST", "/v1/session", juliet.opening(cookie=True))
-    juliet.opened(answer)
-    name, *attributes = answer.headers["set-cookie"].split("; ")
-    assert name == f"{COOKIE}={juliet.token}"
-    assert set(attributes) == {"HttpOnly", "SameSite=Strict", "Path=/v1/"}
-    own = "Origin: http://{}:{}".format(*server.http)
-    answer = await juliet.ask("DELETE", "/v1/session", fields=(f"Cookie: {name}", own))
-    assert answer.status == 204 and answer.headers["set-cookie"].startswith(f"{COOKIE}=;")
-    assert "Max-Age=0" in answer.headers["set-cookie"]
-
-
-async def test_requests_without_answers_are_bounded(user, raw):
-    """64 of them, over all readers; what is refused had no effect, and then there is room again."""
-    juliet, romeo = await user(), await raw()
-    socket = await settle(await juliet.socket())
-    ask = {"type": "iq", "kind": "get", "to": romeo.jid, "xml": ["<x xmlns='urn:example:x'/>"]}
-    for number in range(65):
-        await socket.say(ask | {"request_id": f"{number}"})
-    refused = await socket.wait("answer")
-    assert (refused["request_id"], refused["problem"]["code"]) == ("64", "too-many")
-    asked = [await romeo.expect(f"{{{CLIENT}}}iq") for _ in range(64)]
-    await romeo.send_stanza(f"<iq type='result' to='{juliet.jid}' id='{asked[5].get('id')}'/>")
-    assert (await socket.wait("answer"))["request_id"] == "5"
-    await socket.say(ask | {"request_id": "more"})
-    await romeo.expect(f"{{{CLIENT}}}iq")
 
 
 async def test_what_others_ask_is_answered_by_the_session(user, raw):

@@ -5,6 +5,7 @@ readers that do not read.
 import asyncio
 import json
 import os
+import random
 import urllib.request
 
 import pytest
@@ -207,3 +208,60 @@ async def test_a_browser_that_comes_again_says_more_than_its_address(user, raw):
     again = await juliet.stream(cursor=juliet.cursor, seen=seen)
     await again.body("new")
     assert again.bodies("message") == ["new"]
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_bad_networks(server, user, seed):
+    """Four people write to each other while their networks break at random, with and without a
+    word; they change between sockets, streams and polls. Everybody gets everything once, in the
+    order of who wrote it.
+    """
+    dice = random.Random(seed)
+    people = [await user(resource=f"rough {number}") for number in range(4)]
+    heard = {one.jid: [] for one in people}
+    wanted = {one.jid: [] for one in people}
+    readers, cursors = {}, {one.jid: one.cursor for one in people}
+
+    async def attach(one):
+        kind = dice.choice(["socket", "stream", "polls"])
+        readers[one.jid] = await getattr(one, kind)(cursors[one.jid])
+
+    async def lose(one):
+        reader = readers.pop(one.jid)
+        if dice.random() < 0.5:
+            reader.cut()
+            await reader.ended()
+        else:
+            await reader.close()
+        heard[one.jid] += [event for event in reader.all if event["type"] == "message"]
+        cursors[one.jid] = reader.last or cursors[one.jid]
+
+    for one in people:
+        await attach(one)
+    for number in range(200):
+        writer, other = dice.sample(people, 2)
+        name = f"{number} {'x' * dice.choice([0, 10, 2_000])}"
+        wanted[other.jid].append((writer.jid, name))
+        # Whoever is not sure says it again.
+        for _ in range(dice.choice([1, 1, 2])):
+            await writer.send(other.jid, name, f"m{number}")
+        if dice.random() < 0.3:
+            unlucky = dice.choice(people)
+            if unlucky.jid in readers:
+                await lose(unlucky)
+        for one in people:
+            if one.jid not in readers and dice.random() < 0.5:
+                await attach(one)
+    for one in people:
+        if one.jid not in readers:
+            await attach(one)
+        await one.send(one.jid, "the end")
+    for one in people:
+        await readers[one.jid].body("the end")
+        await lose(one)
+    for one in people:
+        came = [(event["from"], event["body"]) for event in heard[one.jid]]
+        assert came[-1] == (one.jid, "the end")
+        for writer in people:
+            assert [text for who, text in came[:-1] if who == writer.jid] == [
+                text for who, text in wanted[one.jid] if who == writer.jid]

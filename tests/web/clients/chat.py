@@ -324,7 +324,7 @@ class Socket(Reader):
     def __init__(self, user, cursor=None, by="bearer", origin=None, **how):
         super().__init__(user, cursor, **how)
         self.by, self.origin = by, origin
-        self.code = None
+        self.link = self.code = None
 
     async def open(self):
         host, port = self.address
@@ -360,7 +360,8 @@ class Socket(Reader):
 
     async def close(self):
         await super().close()
-        await self.link.close()
+        if self.link:
+            await self.link.close()
 
     async def _read(self):
         try:
@@ -384,17 +385,21 @@ class Polls(Reader):
         return self
 
     def cut(self):
+        self.over = True
         self._pump.cancel()
         self._talk.cut()
 
     async def close(self):
+        # What is held is given up by the end of the connection, which both sides see.
+        with contextlib.suppress(OSError):
+            self._talk._socket.shutdown(socket.SHUT_RDWR)
         await super().close()
         await self._talk.__aexit__()
 
     async def _read(self):
         cursor = self.cursor
         try:
-            while True:
+            while not self.over:
                 answer = await self._talk.ask(self.user.request(
                     "GET", "/v1/events", token=self.user.token,
                     query={"cursor": cursor} if cursor else None))
@@ -402,11 +407,7 @@ class Polls(Reader):
                 for event in events:
                     self._take(event)
                 assert not events or events[-1]["id"] == cursor, answer
-        except (OSError, Hangup, Silence):
+        except (OSError, Hangup):
             pass  # cut
         finally:
             self._end()
-
-
-__all__ = ["COOKIE", "PROTOCOL", "Api", "EventStream", "Hangup", "Polls", "Reader", "Socket", "User",
-           "page", "problem"]

@@ -1,5 +1,4 @@
-"""Fixtures and habits of those who test the JSON protocol: people who speak it, bare clients on TCP.
-"""
+"""Fixtures and habits of the tests of the JSON protocol: people who speak it, clients on TCP."""
 
 from xml.sax.saxutils import escape
 
