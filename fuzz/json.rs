@@ -157,7 +157,7 @@ impl Talk {
             Err(Problem { .. }) if !self.waiting.get(&ticket).is_some_and(Option::is_some) => {
                 self.waiting.remove(&ticket);
             }
-            Err(why) => self.session.refuse_request(ticket, why, actions),
+            Err(why) => self.session.refuse_request(ticket, None, why, actions),
         }
     }
 

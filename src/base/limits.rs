@@ -36,6 +36,10 @@ pub struct Limits {
     pub http_request_timeout: Duration,
     /// How long an HTTP connection may wait for its next request.
     pub http_idle_timeout: Duration,
+    /// How long a session of the JSON protocol outlives its last reader.
+    pub json_grace: Duration,
+    /// How long a poll of the JSON protocol is held.
+    pub json_poll_timeout: Duration,
     /// Octets of the head of one HTTP request; more gets status 431 or 414.
     pub http_head_octets_max: usize,
     /// Failed SASL attempts on one stream before it is closed.
@@ -86,6 +90,8 @@ impl Default for Limits {
             silence_timeout: Duration::from_secs(300),
             http_request_timeout: Duration::from_secs(10),
             http_idle_timeout: Duration::from_secs(60),
+            json_grace: Duration::from_secs(60),
+            json_poll_timeout: Duration::from_secs(50),
             http_head_octets_max: 16_384,
             sasl_attempts_max: 5,
             sessions_per_account_max: 30,

@@ -3,12 +3,13 @@
 //!
 //! While an answer is due the link is not read: what its peer sends ahead waits in the kernel, so
 //! a pipeline costs nothing here. Between two requests a link is one [`Conn`]. A WebSocket begins
-//! as a request; from the answer on the link carries a stream like any other.
+//! as a request; from the answer on the link carries a stream like any other, or events. A request
+//! that names a session of another shard moves there, with its link and all behind it.
 
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::input::Origin;
+use super::input::{Origin, Way};
 use super::links::{Link, Links, Reading, Stream, Unread};
 use super::shard::Shard;
 use super::tube;
@@ -19,21 +20,30 @@ use crate::session::effects::{Effects, LinkEffect, LinkKey};
 use crate::session::parcel::Ticket;
 use crate::session::policy::HttpPolicy;
 use crate::session::queue::{Pool, Queue};
+use crate::store::ShardId;
 use crate::stream::sasl::Bindings;
 use crate::transport::bosh::ContentType;
 use crate::transport::framing::Framing;
 use crate::transport::http::answer::{self, After, Answer, Manner, Problem};
 use crate::transport::http::body::Body;
 use crate::transport::http::forwarded;
+use crate::transport::http::network::Networks;
 use crate::transport::http::origin::Verdict;
 use crate::transport::http::{self as codec, Bounds, Progress, Refusal, Request, Scheme, Status};
+use crate::transport::websocket::handshake::Agreement;
 
 /// XMPP over BOSH.
 mod bosh;
+/// Links that carry events.
+pub mod events;
 /// XEP-0156: where streams can be had.
 mod host_meta;
 /// What is served where.
 mod routes;
+/// encke's own protocol.
+mod session;
+
+pub use session::session_answered;
 /// A request becomes a WebSocket.
 mod upgrade;
 
@@ -43,8 +53,9 @@ const ANSWER_MAX: Duration = Duration::from_secs(300);
 /// A link that carries requests.
 pub struct Conn {
     pub queue: Queue,
-    /// The peer of the socket: a client, or a proxy.
+    /// Who sends requests: a client, or a proxy that reads them.
     pub(super) peer: IpAddr,
+    way: Way,
     scheme: Scheme,
     /// Channel bindings of the link's TLS.
     bindings: Option<Box<Bindings>>,
@@ -54,6 +65,8 @@ pub struct Conn {
     incoming: Option<Box<Incoming>>,
     /// The answer that is due.
     awaiting: Option<Box<Awaited>>,
+    /// A whole request on its way to another shard.
+    moving: Option<Box<Whole>>,
     /// When the next request must be complete.
     due: Moment,
 }
@@ -66,13 +79,33 @@ struct Incoming {
     content: Vec<u8>,
 }
 
+/// The octets of a request: its head, and its body without framing.
+struct Whole {
+    head: Vec<u8>,
+    content: Vec<u8>,
+}
+
 /// An answer that is due.
 struct Awaited {
     manner: Manner,
     /// The page that asks, if it is of a listed origin.
     page: Option<Box<str>>,
-    /// The session whose tube has the request.
-    sid: Option<u128>,
+    /// Who is to hear when the link is gone.
+    holder: Holder,
+    /// The request is for a WebSocket, if its session takes it.
+    agreement: Option<Box<Agreement>>,
+    /// `Set-Cookie` of the answer.
+    cookie: Option<Box<str>>,
+}
+
+/// Who has a request.
+#[derive(Clone, Copy)]
+enum Holder {
+    Nobody,
+    /// The session of BOSH with this identifier.
+    Bosh(u128),
+    /// The session of this tube.
+    Session(LinkKey),
 }
 
 /// What a handler did with its request.
@@ -83,6 +116,8 @@ enum Outcome {
     Later,
     /// The link carries something else now.
     Upgraded,
+    /// It is served in this shard.
+    Elsewhere(ShardId),
 }
 
 /// What a handler may look at.
@@ -102,20 +137,43 @@ struct Client {
     scheme: Scheme,
     /// Whether what it sends cannot be read on the way, as far as we know.
     secure: bool,
+    /// Whether it came through a proxy that names its clients before their first octet.
+    relayed: bool,
 }
 
 impl Client {
-    /// Whoever sent a request that came over a link with this peer.
-    fn of(peer: IpAddr, scheme: Scheme, request: &Request<'_>, policy: &HttpPolicy) -> Self {
-        let (source, proxies) = (policy.proxy_header, &policy.proxies);
-        let found = forwarded::client(peer, &request.fields, source, proxies);
+    /// Whoever sent a request that came over this link.
+    fn of(conn: &Conn, request: &Request<'_>, policy: &HttpPolicy) -> Self {
+        let Conn { peer, way, .. } = *conn;
+        let nobody = Networks::default();
+        // Who is not named has the address of a proxy, but may be anybody.
+        let (proxies, nearby) = match way {
+            Way::Unsaid => (&nobody, false),
+            _ => (&policy.proxies, peer.is_loopback()),
+        };
+        let scheme = match way {
+            Way::RelayedByTls => Scheme::Https,
+            _ => conn.scheme,
+        };
+        let found = forwarded::client(peer, &request.fields, policy.proxy_header, proxies);
         // A proxy may have been reached in clear, which it says.
         let in_clear = found.scheme == Some(Scheme::Http) && !found.address.is_loopback();
-        let nearby = peer.is_loopback() || proxies.contains(peer);
+        let nearby = nearby || proxies.contains(peer);
         Self {
             address: found.address,
             scheme: found.scheme.unwrap_or(scheme),
             secure: !in_clear && (scheme == Scheme::Https || nearby),
+            relayed: way != Way::Direct,
+        }
+    }
+}
+
+impl Awaited {
+    /// Lets the page that asks read the answer.
+    fn allow<'o>(&self, answer: Answer<'o>) -> Answer<'o> {
+        match self.page.as_deref().map(Verdict::Listed) {
+            Some(verdict) => verdict.allow(answer),
+            None => answer,
         }
     }
 }
@@ -126,6 +184,7 @@ impl Conn {
         Self {
             queue: Queue::default(),
             peer: origin.peer.ip(),
+            way: origin.way,
             scheme: match origin.entry.is_tls() {
                 true => Scheme::Https,
                 false => Scheme::Http,
@@ -134,6 +193,7 @@ impl Conn {
             seen: 0,
             incoming: None,
             awaiting: None,
+            moving: None,
             due,
         }
     }
@@ -160,6 +220,29 @@ pub fn opened(shard: &mut Shard, key: LinkKey, origin: Origin, now: Now) {
     let conn = Conn::new(origin, due);
     shard.links.place(key, Link::http(conn, now.mono));
     shard.core.wheel.set(due, Due::Link(key));
+}
+
+/// A link came with the request of another shard.
+pub fn adopted(
+    shard: &mut Shard,
+    key: LinkKey,
+    mut conn: Conn,
+    unread: Option<Box<Unread>>,
+    now: Now,
+    fx: &mut Effects,
+) {
+    let moved = conn.moving.take();
+    let bounds = bounds(&shard.core.policy.limits);
+    shard.core.wheel.set(conn.due, Due::Link(key));
+    let mut link = Link::http(conn, now.mono);
+    link.unread = unread;
+    shard.links.place(key, link);
+    if let Some(moved) = moved
+        && let Ok(Progress::Complete(request)) = codec::head::parse(&moved.head, 0, &bounds)
+    {
+        serve(shard, key, &moved.head, &request, &moved.content, now, fx);
+    }
+    shard.take_unread(key, now, fx);
 }
 
 /// Octets came. Takes as many requests as are whole and wanted, and keeps the rest.
@@ -261,7 +344,7 @@ fn take_head(
     conn.seen = 0;
     let octets = request.octets;
     if request.framing == codec::Framing::None {
-        serve(shard, key, &request, &[], now, fx);
+        serve(shard, key, &bytes[..octets], &request, &[], now, fx);
         return Ok(Some(octets));
     }
     let body = Body::new(request.framing, body_max)?;
@@ -303,7 +386,7 @@ fn take_body(
     let bounds = bounds(&shard.core.policy.limits);
     let Incoming { head, content, .. } = *incoming;
     if let Progress::Complete(request) = codec::head::parse(&head, 0, &bounds)? {
-        serve(shard, key, &request, &content, now, fx);
+        serve(shard, key, &head, &request, &content, now, fx);
     }
     shard.core.pool.give(content);
     Ok(Some(taken.octets))
@@ -316,10 +399,11 @@ fn bounds(limits: &Limits) -> Bounds {
     }
 }
 
-/// A whole request.
+/// A whole request, of which `head` are the octets.
 fn serve(
     shard: &mut Shard,
     key: LinkKey,
+    head: &[u8],
     request: &Request<'_>,
     body: &[u8],
     now: Now,
@@ -331,10 +415,11 @@ fn serve(
     conn.awaiting = Some(Box::new(Awaited {
         manner: request.manner(),
         page: None,
-        sid: None,
+        holder: Holder::Nobody,
+        agreement: None,
+        cookie: None,
     }));
-    let (peer, scheme) = (conn.peer, conn.scheme);
-    let client = Client::of(peer, scheme, request, &shard.core.policy.http);
+    let client = Client::of(conn, request, &shard.core.policy.http);
     let call = Call {
         key,
         request,
@@ -356,6 +441,20 @@ fn serve(
             }
         }
         Outcome::Upgraded => {}
+        Outcome::Elsewhere(to) => {
+            let Some(conn) = conn_of(&mut shard.links, key) else {
+                return;
+            };
+            conn.awaiting = None;
+            conn.moving = Some(Box::new(Whole {
+                head: head.to_vec(),
+                content: body.to_vec(),
+            }));
+            if let Some(link) = shard.links.get_mut(key) {
+                link.reading = Reading::Off;
+                fx.link(key, LinkEffect::HandOff(to));
+            }
+        }
     }
 }
 
@@ -469,7 +568,15 @@ pub fn attend(shard: &mut Shard, ticket: Ticket, sid: u128) {
     let here = ticket.shard == shard.core.shard;
     let conn = conn_of(&mut shard.links, ticket.link).filter(|_| here);
     if let Some(awaited) = conn.and_then(|conn| conn.awaiting.as_mut()) {
-        awaited.sid = Some(sid);
+        awaited.holder = Holder::Bosh(sid);
+    }
+}
+
+/// The request of a link is with the session of this tube now.
+pub fn attend_session(shard: &mut Shard, key: LinkKey, session: LinkKey) {
+    let conn = conn_of(&mut shard.links, key);
+    if let Some(awaited) = conn.and_then(|conn| conn.awaiting.as_mut()) {
+        awaited.holder = Holder::Session(session);
     }
 }
 
@@ -486,18 +593,9 @@ pub fn tube_answered(
     let Some(awaited) = conn_of(&mut shard.links, key).and_then(|conn| conn.awaiting.take()) else {
         return;
     };
-    let status = match status {
-        400 => Status::BadRequest,
-        403 => Status::Forbidden,
-        404 => Status::NotFound,
-        _ => Status::Ok,
-    };
+    let status = Status::of(status);
     let outcome = say(shard, key, awaited.manner, status, |answer| {
-        let verdict = awaited.page.as_deref().map(Verdict::Listed);
-        let answer = match verdict {
-            Some(verdict) => verdict.allow(answer),
-            None => answer,
-        };
+        let answer = awaited.allow(answer);
         // What others wrote must not run as a page of this server (SECURITY class 49).
         let answer = answer.field(answer::POLICY, "sandbox");
         answer.body(kind.as_str(), body);
@@ -519,12 +617,16 @@ pub fn go_on(shard: &mut Shard, key: LinkKey, now: Now, fx: &mut Effects) {
 /// The socket is gone.
 pub fn closed(shard: &mut Shard, key: LinkKey, mut conn: Conn, now: Now, fx: &mut Effects) {
     conn.discard(&mut shard.core.pool);
-    if let Some(sid) = conn.awaiting.and_then(|awaited| awaited.sid) {
-        let ticket = Ticket {
-            shard: shard.core.shard,
-            link: key,
-        };
-        tube::gone(shard, sid, ticket, now, fx);
+    match conn.awaiting.map(|awaited| awaited.holder) {
+        Some(Holder::Bosh(sid)) => {
+            let ticket = Ticket {
+                shard: shard.core.shard,
+                link: key,
+            };
+            tube::bosh::gone(shard, sid, ticket, now, fx);
+        }
+        Some(Holder::Session(session)) => tube::json::gone(shard, session, key, now, fx),
+        Some(Holder::Nobody) | None => {}
     }
 }
 

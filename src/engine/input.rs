@@ -15,6 +15,28 @@ use crate::store::{Reply, ShardId, StreamId, Ticket, Unsettled};
 pub struct Origin {
     pub peer: SocketAddr,
     pub entry: Entry,
+    pub way: Way,
+}
+
+/// How the peer's octets reach us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// The peer is the socket's.
+    Direct,
+    /// A proxy named the peer: in clear up to the proxy, as far as that says.
+    Relayed,
+    /// A proxy named the peer and says that TLS ended there.
+    RelayedByTls,
+    /// From anybody, through the proxy that is the peer of the socket.
+    Unsaid,
+}
+
+impl Origin {
+    /// Of a socket with this peer.
+    pub const fn direct(peer: SocketAddr, entry: Entry) -> Self {
+        let way = Way::Direct;
+        Self { peer, entry, way }
+    }
 }
 
 /// How a listener's links begin.

@@ -6,6 +6,7 @@
 use std::net::IpAddr;
 
 use super::http::Conn;
+use super::http::events::Events;
 use super::websocket::Assembly;
 use crate::base::slab::{Mirror, Slab};
 use crate::base::time::Moment;
@@ -74,6 +75,8 @@ pub enum Stream {
     Bound(SessionKey),
     /// Requests of HTTP, up to an upgrade.
     Http(Box<Conn>),
+    /// Events of a session of the JSON protocol, to one reader.
+    Events(Box<Events>),
     /// What is left to be said.
     Closing(Box<Queue>),
 }
@@ -92,11 +95,28 @@ pub struct Login {
     pub peer: IpAddr,
 }
 
-/// What a link takes along when it moves to its home shard. Opaque outside the engine.
+/// What a link takes along when it moves to another shard. Opaque outside the engine.
 pub struct Released {
-    pub(super) login: Box<Login>,
+    pub(super) moving: Moving,
     pub(super) unread: Option<Box<Unread>>,
-    pub(super) scope: StreamScope,
+}
+
+/// What moves.
+pub(super) enum Moving {
+    /// A stream, to the home of its account.
+    Login {
+        login: Box<Login>,
+        scope: StreamScope,
+    },
+    /// A request, to the session that it names.
+    Request(Box<Conn>),
+}
+
+impl Released {
+    /// Whether its client has said who it is.
+    pub const fn is_proven(&self) -> bool {
+        matches!(self.moving, Moving::Login { .. })
+    }
 }
 
 /// All links: those of sockets, under the keys of the reactor, and those of tubes, under marked

@@ -4,7 +4,7 @@
 //! the link moves to the account's home shard, once, and takes the records along.
 
 use super::input::{Origin, Secured};
-use super::links::{Link, Login, Reading, Released, Stream, login_of};
+use super::links::{Link, Login, Moving, Reading, Released, Stream, login_of};
 use super::shard::{Shard, install};
 use super::{http, lifecycle, resumption};
 use crate::base::event::Event;
@@ -80,11 +80,11 @@ pub fn opened(shard: &mut Shard, key: LinkKey, origin: Origin, now: Now, fx: &mu
 
 /// A link came from the shard that accepted it.
 pub fn adopted(shard: &mut Shard, key: LinkKey, released: Released, now: Now, fx: &mut Effects) {
-    let Released {
-        login,
-        unread,
-        scope,
-    } = released;
+    let Released { moving, unread } = released;
+    let (login, scope) = match moving {
+        Moving::Login { login, scope } => (login, scope),
+        Moving::Request(conn) => return http::adopted(shard, key, *conn, unread, now, fx),
+    };
     let (opened, peer) = (login.opened, login.peer);
     let mut link = Link::new(Negotiation::clear(), peer, now.mono);
     link.framing = login.queue.framing();
@@ -120,7 +120,7 @@ pub fn secured(shard: &mut Shard, key: LinkKey, secured: Secured) {
     match &mut link.stream {
         Stream::Login(login) => login.negotiation.secured(bindings),
         Stream::Http(conn) => conn.secured(bindings),
-        Stream::Bound(_) | Stream::Closing(_) => {}
+        Stream::Bound(_) | Stream::Events(_) | Stream::Closing(_) => {}
     }
 }
 
@@ -466,7 +466,8 @@ pub fn link_due(shard: &mut Shard, key: LinkKey, now: Now, fx: &mut Effects) {
             return shard.fail(key, StreamError::ConnectionTimeout, now, fx);
         }
         Stream::Http(_) => return http::due(shard, key, now, fx),
-        Stream::Closing(_) => return,
+        // Its session sees to it.
+        Stream::Events(_) | Stream::Closing(_) => return,
         Stream::Bound(session) => *session,
     };
     let silence = limits.silence_timeout;

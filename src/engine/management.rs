@@ -123,7 +123,8 @@ pub fn acknowledged(ctx: &mut Ctx<'_>, key: SessionKey, handled: u32) -> Result<
 }
 
 /// The journal has an inbound stanza: `h` may have grown. It is told unasked when it grew by
-/// [`UNASKED_STANZAS`], else within [`UNASKED_AFTER`] (SECURITY, the rule under P15).
+/// [`UNASKED_STANZAS`], else within [`UNASKED_AFTER`] (SECURITY, the rule under P15); at once to
+/// who is [`Flags::PROMPT`].
 pub fn committed(ctx: &mut Ctx<'_>, key: SessionKey, number: u32) {
     let Some(session) = ctx.core.sessions.get_mut(key) else {
         return;
@@ -133,7 +134,7 @@ pub fn committed(ctx: &mut Ctx<'_>, key: SessionKey, number: u32) {
     };
     management.committed(number);
     let grown = management.handled().wrapping_sub(management.told);
-    if grown >= UNASKED_STANZAS {
+    if grown >= UNASKED_STANZAS || (grown > 0 && session.flags.has(Flags::PROMPT)) {
         return acknowledge(ctx, key);
     }
     if grown > 0 && session.flags.set(Flags::ACK_LISTED) {

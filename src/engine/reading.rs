@@ -42,8 +42,11 @@ impl Shard {
         let Some(link) = self.links.get_mut(key) else {
             return;
         };
-        if matches!(link.stream, Stream::Http(_)) {
-            return http::receive(self, key, bytes, now, fx);
+        match link.stream {
+            Stream::Http(_) => return http::receive(self, key, bytes, now, fx),
+            // Who reads an answer without end has nothing to say on the same link.
+            Stream::Events(_) if link.framing == Framing::Stream => return,
+            _ => {}
         }
         if link.framing == Framing::WebSocket {
             return self.receive_frames(key, bytes, now, fx);

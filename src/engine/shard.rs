@@ -6,7 +6,7 @@ use super::backoff::Backoff;
 use super::inbound::Scratch;
 use super::input::{Command, Input};
 use super::lifecycle::{self, Farewell};
-use super::links::{Link, Links, Reading, Released, Stream};
+use super::links::{Link, Links, Moving, Reading, Released, Stream};
 use super::tube::{self, Tubes};
 use super::websocket::Assembly;
 use super::{deliver, http, login, management, resumption, route, shutdown};
@@ -157,6 +157,7 @@ impl Shard {
                 .map_or(&[], |session| session.queue.output()),
             Some(Stream::Login(login)) => login.queue.output(),
             Some(Stream::Http(conn)) => conn.queue.output(),
+            Some(Stream::Events(events)) => events.queue.output(),
             Some(Stream::Closing(queue)) => queue.output(),
             None => &[],
         }
@@ -170,6 +171,7 @@ impl Shard {
         match &mut entry.stream {
             Stream::Login(login) => login.queue.wrote(&mut self.core.pool, octets, |_| ()),
             Stream::Http(_) => http::wrote(self, link, octets, now, fx),
+            Stream::Events(events) => events.queue.wrote(&mut self.core.pool, octets, |_| ()),
             Stream::Closing(queue) => queue.wrote(&mut self.core.pool, octets, |_| ()),
             Stream::Bound(key) => {
                 let key = *key;
@@ -182,14 +184,15 @@ impl Shard {
     pub fn release(&mut self, link: LinkKey) -> Option<Box<Released>> {
         let mut entry = self.links.remove(link)?;
         let unread = entry.unread.take();
-        match entry.stream {
-            Stream::Login(login) => Some(Box::new(Released {
+        let moving = match entry.stream {
+            Stream::Login(login) => Moving::Login {
                 login,
-                unread,
                 scope: entry.scope,
-            })),
-            Stream::Bound(_) | Stream::Http(_) | Stream::Closing(_) => None,
-        }
+            },
+            Stream::Http(conn) => Moving::Request(conn),
+            Stream::Bound(_) | Stream::Events(_) | Stream::Closing(_) => return None,
+        };
+        Some(Box::new(Released { moving, unread }))
     }
 
     /// After a panic inside [`Shard::handle`] for an input of `link`: drops the link's state. The
@@ -346,6 +349,7 @@ impl Shard {
             }
             Stream::Login(mut login) => login.queue.discard(&mut self.core.pool),
             Stream::Http(conn) => http::closed(self, key, *conn, now, fx),
+            Stream::Events(events) => http::events::closed(self, key, *events, now, fx),
             Stream::Closing(mut queue) => queue.discard(&mut self.core.pool),
         }
     }
@@ -358,7 +362,7 @@ impl Shard {
         };
         route::drain(&mut ctx, batch);
         for letter in batch.letters() {
-            tube::receive(self, letter, now, fx);
+            tube::bosh::receive(self, letter, now, fx);
         }
         batch.clear();
     }
@@ -524,7 +528,7 @@ impl Shard {
                 let queue = login.goodbye(&mut self.core);
                 link.close_with(queue, key, fx);
             }
-            Stream::Http(_) | Stream::Closing(_) => {}
+            Stream::Http(_) | Stream::Events(_) | Stream::Closing(_) => {}
         }
     }
 
@@ -553,7 +557,7 @@ impl Shard {
                 let queue = std::mem::take(&mut conn.queue);
                 return link.close_with(queue, key, fx);
             }
-            Stream::Closing(_) => return,
+            Stream::Events(_) | Stream::Closing(_) => return,
         }
         fx.events.push(Event::StreamError { condition });
         self.adopt_orphans(fx);
@@ -578,21 +582,23 @@ impl Shard {
 
     /// What everything that was taken ends with.
     pub(super) fn finish(&mut self, now: Now, fx: &mut Effects) {
-        let mut ctx = Ctx {
-            core: &mut self.core,
-            fx,
-            now,
-        };
-        route::drain_local(&mut ctx);
-        while let Some(session) = ctx.core.grown.pop() {
-            lifecycle::hold_bounds(&mut ctx, session);
+        loop {
+            let mut ctx = Ctx {
+                core: &mut self.core,
+                fx,
+                now,
+            };
             route::drain_local(&mut ctx);
-        }
-        if !self.core.orphans.is_empty() {
-            self.adopt_orphans(fx);
-        }
-        if !fx.tubes.is_empty() {
-            tube::apply(self, now, fx);
+            while let Some(session) = ctx.core.grown.pop() {
+                lifecycle::hold_bounds(&mut ctx, session);
+                route::drain_local(&mut ctx);
+            }
+            if !self.core.orphans.is_empty() {
+                self.adopt_orphans(fx);
+            }
+            if fx.tubes.is_empty() || !tube::apply(self, now, fx) {
+                break;
+            }
         }
         if cfg!(debug_assertions) {
             self.check();

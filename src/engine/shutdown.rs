@@ -4,7 +4,7 @@
 use super::lifecycle::{self, Farewell};
 use super::links::{Reading, Stream};
 use super::shard::Shard;
-use super::{http, login, management, route};
+use super::{http, login, management, route, tube};
 use crate::base::time::Now;
 use crate::session::account::AccountKey;
 use crate::session::ctx::{Ctx, Return, Revival, Waiter};
@@ -19,6 +19,7 @@ use crate::xmpp::stanza::Traits;
 /// until [`write_down_all`]: what is under way still reaches them.
 pub fn stop(shard: &mut Shard, now: Now, fx: &mut Effects) {
     shard.stopping = true;
+    tube::json::stop(shard, now, fx);
     let mut ctx = Ctx {
         core: &mut shard.core,
         fx,

@@ -1,195 +1,114 @@
-//! Streams whose octets come in requests of HTTP: BOSH (XEP-0124, XEP-0206).
+//! Streams without a socket of their own: their octets come in requests of HTTP.
 //!
 //! A tube stands where a link's socket would. Its link has a key of the engine's own, and its
-//! stream reads and writes as on TCP; [`bosh::session`] decides which request brings what of it and
-//! takes what away. A tube is born where its first request came, moves once to the home of its
-//! account, like any link, and its birthplace passes requests on: the identifier of a session says
-//! where it was born. Requests and answers travel between shards as letters.
+//! stream reads and writes as on TCP; what is between the stream and the requests is the matter of
+//! [`bosh`] and [`json`]. Link effects for tubes never reach the reactor: they are carried out
+//! here, before their input ends.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use foldhash::quality::RandomState;
 
-use super::http;
-use super::links::{Link, Reading, Released};
-use super::login;
-use super::reading::bounds_of_requests;
+use super::links::Reading;
 use super::shard::Shard;
-use crate::base::time::{Moment, Now};
-use crate::session::ctx::{Core, Due, Token};
-use crate::session::effects::{Effects, LinkEffect, LinkKey};
-use crate::session::parcel::{Letter, Ticket};
-use crate::store::ShardId;
-use crate::stream::c2s::Negotiation;
-use crate::stream::sasl::Bindings;
-use crate::transport::bosh::request::{self, Request};
-use crate::transport::bosh::session::{Action, Session};
-use crate::transport::bosh::{Condition, ContentType, Rules};
+use crate::base::time::Now;
+use crate::session::ctx::Core;
+use crate::session::effects::{Effects, LinkKey};
 
-/// The longest requests that a stream may leave unread before its session is given up.
-const UNREAD_REQUESTS_MAX: usize = 4;
+/// XMPP over BOSH.
+pub mod bosh;
+/// Sessions of encke's own protocol.
+pub mod json;
 
 /// The tubes of a shard.
 #[derive(Default)]
 pub struct Tubes {
-    here: HashMap<LinkKey, Box<Tube>, RandomState>,
-    places: HashMap<u128, Place, RandomState>,
+    pub bosh: bosh::Sessions,
+    pub json: json::Sessions,
     /// Tubes of an address that has not said who it is.
     unproven: HashMap<IpAddr, usize, RandomState>,
     scratch: Vec<u8>,
 }
 
-struct Tube {
-    sid: u128,
-    bosh: Session<Ticket>,
-    born: ShardId,
+/// Who is at the other end of a tube.
+pub struct Guest {
     peer: IpAddr,
     /// Whether it counts in [`Tubes::unproven`], which only its birthplace knows.
-    unproven: bool,
-    /// The entry of the wheel that counts; others are left over.
-    wakes: Option<Moment>,
-}
-
-/// Where a session's requests are taken.
-#[derive(Clone, Copy)]
-enum Place {
-    Here(LinkKey),
-    There(ShardId),
-}
-
-/// A tube on its way home. Opaque to whoever carries it.
-struct Moving {
-    tube: Box<Tube>,
-    stream: Box<Released>,
+    is_unproven: bool,
 }
 
 impl Tubes {
     /// Gives back what a burst needed.
     pub fn rest(&mut self) {
         self.scratch = Vec::new();
-        self.here.shrink_to_fit();
-        self.places.shrink_to_fit();
+        self.bosh.rest();
         self.unproven.shrink_to_fit();
     }
-}
 
-/// What came by POST. The answer goes to the ticket, now or later.
-pub fn post(
-    shard: &mut Shard,
-    ticket: Ticket,
-    peer: IpAddr,
-    body: Vec<u8>,
-    now: Now,
-    fx: &mut Effects,
-) {
-    let mut scanner = shard.scanners.pop().unwrap_or_default();
-    let bounds = bounds_of_requests(&shard.core);
-    match request::read(&body, &mut scanner, &bounds) {
-        Err(condition) => refuse(shard, ticket, condition, now, fx),
-        Ok(request) => match request.sid.as_deref() {
-            None => begin(shard, ticket, peer, request, now, fx),
-            Some(sid) => match number_of(sid) {
-                Some(number) => forward(shard, ticket, number, &body, request, now, fx),
-                None => refuse(shard, ticket, Condition::ItemNotFound, now, fx),
-            },
-        },
+    /// Whether there is no room for one more, of anybody or of this address. A tube has no socket
+    /// that could be counted, so tubes are bounded as sockets are.
+    fn is_full(&self, peer: IpAddr, core: &Core) -> bool {
+        let limits = &core.policy.limits;
+        let of_address = self.unproven.get(&peer).copied().unwrap_or(0);
+        let share = limits.links_max / usize::from(core.shards.max(1));
+        let reached = |bound: usize, count: usize| bound > 0 && count >= bound;
+        let here = self.bosh.count() + self.json.count();
+        reached(limits.links_per_address_max, of_address) || reached(share, here)
     }
-    shard.give_scanner(scanner);
-}
 
-fn number_of(sid: &str) -> Option<u128> {
-    let digits = sid.len() == 32 && sid.bytes().all(|octet| octet.is_ascii_hexdigit());
-    u128::from_str_radix(sid, 16).ok().filter(|_| digits)
-}
-
-/// A request finds its session, here or there.
-fn forward(
-    shard: &mut Shard,
-    ticket: Ticket,
-    sid: u128,
-    body: &[u8],
-    request: Request<'_>,
-    now: Now,
-    fx: &mut Effects,
-) {
-    let born = (sid >> 112) as ShardId;
-    let place = shard.tubes.places.get(&sid).copied();
-    http::attend(shard, ticket, sid);
-    match place {
-        Some(Place::Here(key)) => take(shard, key, ticket, request, now, fx),
-        Some(Place::There(to)) => send(shard, to, fx, || Letter::Post {
-            ticket,
-            body: body.into(),
-        }),
-        None if born != shard.core.shard && born < shard.core.shards => {
-            send(shard, born, fx, || Letter::Post {
-                ticket,
-                body: body.into(),
-            });
+    fn admit(&mut self, peer: IpAddr) -> Guest {
+        *self.unproven.entry(peer).or_default() += 1;
+        Guest {
+            peer,
+            is_unproven: true,
         }
-        None => refuse(shard, ticket, Condition::ItemNotFound, now, fx),
+    }
+
+    /// A guest has said who it is, or is gone.
+    fn prove(&mut self, guest: &mut Guest) {
+        if !std::mem::take(&mut guest.is_unproven) {
+            return;
+        }
+        if let Some(count) = self.unproven.get_mut(&guest.peer) {
+            *count -= 1;
+            if *count == 0 {
+                self.unproven.remove(&guest.peer);
+            }
+        }
     }
 }
 
-fn send(shard: &Shard, to: ShardId, fx: &mut Effects, letter: impl FnOnce() -> Letter) {
-    debug_assert_ne!(to, shard.core.shard, "nobody writes to himself");
-    fx.batch(to).post(letter());
+/// Does what the engine asked for, for links that have no socket. Returns whether it did anything.
+pub fn apply(shard: &mut Shard, now: Now, fx: &mut Effects) -> bool {
+    let mut busy = Vec::new();
+    let mut acted = false;
+    while !fx.tubes.is_empty() {
+        for (key, effect) in std::mem::take(&mut fx.tubes) {
+            if shard.tubes.bosh.is_here(key) {
+                bosh::apply(shard, key, effect, now, fx);
+            } else if shard.tubes.json.is_here(key) {
+                json::apply(shard, key, effect, now, fx);
+            } else {
+                // In the middle of a request: it is done when that is.
+                if shard.links.get(key).is_some() {
+                    busy.push((key, effect));
+                }
+                continue;
+            }
+            acted = true;
+        }
+    }
+    fx.tubes = busy;
+    acted
 }
 
-/// A session is asked for.
-fn begin(
-    shard: &mut Shard,
-    ticket: Ticket,
-    peer: IpAddr,
-    request: Request<'_>,
-    now: Now,
-    fx: &mut Effects,
-) {
-    if shard.stopping {
-        return refuse(shard, ticket, Condition::SystemShutdown, now, fx);
+/// A deadline of a tube.
+pub fn due(shard: &mut Shard, key: LinkKey, now: Now, fx: &mut Effects) {
+    match shard.tubes.bosh.is_here(key) {
+        true => bosh::due(shard, key, now, fx),
+        false => json::due(shard, key, now, fx),
     }
-    if shard.tubes.is_full(peer, &shard.core) {
-        return refuse(shard, ticket, Condition::PolicyViolation, now, fx);
-    }
-    // Its first 16 bits say where it was born; the others are nobody's to guess.
-    let sid = shard.core.random() >> 16 | u128::from(shard.core.shard) << 112;
-    let mut actions = Vec::new();
-    let rules = Rules::default();
-    let token = Token::of(sid);
-    let begun = Session::create(
-        request,
-        ticket,
-        token.as_str(),
-        &rules,
-        now.mono,
-        &mut actions,
-    );
-    let bosh = match begun {
-        Ok(bosh) => bosh,
-        Err(condition) => return refuse(shard, ticket, condition, now, fx),
-    };
-    let mut negotiation = Negotiation::clear();
-    // There is no STARTTLS here: the link is as secure as it will be.
-    negotiation.secured(Bindings::default());
-    let key = shard
-        .links
-        .insert_tube(Link::new(negotiation, peer, now.mono));
-    let tube = Box::new(Tube {
-        sid,
-        bosh,
-        born: shard.core.shard,
-        peer,
-        unproven: true,
-        wakes: None,
-    });
-    *shard.tubes.unproven.entry(peer).or_default() += 1;
-    shard.tubes.places.insert(sid, Place::Here(key));
-    http::attend(shard, ticket, sid);
-    let at = now.mono.after(shard.core.policy.limits.login_timeout);
-    shard.core.wheel.set(at, Due::Link(key));
-    carry_out(shard, key, tube, actions, now, fx);
 }
 
 /// Octets that a stream has not taken: it waits for something. None once it is closing.
@@ -198,323 +117,4 @@ fn unread_octets(shard: &Shard, key: LinkKey) -> usize {
     let link = link.filter(|link| link.reading != Reading::On);
     let unread = link.and_then(|link| link.unread.as_deref());
     unread.map_or(0, |unread| unread.octets.len())
-}
-
-/// A request of a session that is here.
-fn take(
-    shard: &mut Shard,
-    key: LinkKey,
-    ticket: Ticket,
-    request: Request<'_>,
-    now: Now,
-    fx: &mut Effects,
-) {
-    // Who pauses, or asks for no waiting, is not held back.
-    let bound = shard.core.policy.limits.stanza_octets_max * UNREAD_REQUESTS_MAX;
-    if unread_octets(shard, key) > bound {
-        drop_tube(shard, key, Condition::PolicyViolation, now, fx);
-        return refuse(shard, ticket, Condition::PolicyViolation, now, fx);
-    }
-    let Some(mut tube) = shard.tubes.here.remove(&key) else {
-        return refuse(shard, ticket, Condition::ItemNotFound, now, fx);
-    };
-    if let Some(link) = shard.links.get_mut(key) {
-        link.heard = now.mono;
-    }
-    let mut actions = Vec::new();
-    tube.bosh.receive(request, ticket, now.mono, &mut actions);
-    carry_out(shard, key, tube, actions, now, fx);
-}
-
-/// The socket of a request is gone before its answer.
-pub fn gone(shard: &mut Shard, sid: u128, ticket: Ticket, now: Now, fx: &mut Effects) {
-    let born = (sid >> 112) as ShardId;
-    match shard.tubes.places.get(&sid).copied() {
-        Some(Place::Here(key)) => {
-            let Some(mut tube) = shard.tubes.here.remove(&key) else {
-                return;
-            };
-            tube.bosh.gone(ticket, now.mono);
-            carry_out(shard, key, tube, Vec::new(), now, fx);
-        }
-        Some(Place::There(to)) => send(shard, to, fx, || Letter::Gone { sid, ticket }),
-        None if born != shard.core.shard && born < shard.core.shards => {
-            send(shard, born, fx, || Letter::Gone { sid, ticket });
-        }
-        None => {}
-    }
-}
-
-/// A letter came.
-pub fn receive(shard: &mut Shard, letter: Letter, now: Now, fx: &mut Effects) {
-    match letter {
-        Letter::Post { ticket, body } => {
-            // Who asked for a new session was served at once, so the address does not matter.
-            let nobody = IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED);
-            post(shard, ticket, nobody, body.into(), now, fx);
-        }
-        Letter::Answer {
-            link,
-            status,
-            kind,
-            body,
-        } => http::tube_answered(shard, link, status, kind, &body, now, fx),
-        Letter::Gone { sid, ticket } => gone(shard, sid, ticket, now, fx),
-        Letter::Tube(moving) => {
-            if let Ok(moving) = moving.downcast::<Moving>() {
-                adopt(shard, *moving, now, fx);
-            }
-        }
-        Letter::Left { sid } => {
-            shard.tubes.places.remove(&sid);
-        }
-    }
-}
-
-/// Does what the engine asked for, for links that have no socket.
-pub fn apply(shard: &mut Shard, now: Now, fx: &mut Effects) {
-    let mut busy = Vec::new();
-    while !fx.tubes.is_empty() {
-        for (key, effect) in std::mem::take(&mut fx.tubes) {
-            match shard.tubes.here.contains_key(&key) {
-                true => apply_one(shard, key, effect, now, fx),
-                // In the middle of a request: it is done when that is.
-                false if shard.links.get(key).is_some() => busy.push((key, effect)),
-                false => {}
-            }
-        }
-    }
-    fx.tubes = busy;
-}
-
-fn apply_one(shard: &mut Shard, key: LinkKey, effect: LinkEffect, now: Now, fx: &mut Effects) {
-    match effect {
-        LinkEffect::Flush => pump(shard, key, now, fx),
-        LinkEffect::Authenticated => {
-            if let Some(mut tube) = shard.tubes.here.remove(&key) {
-                shard.tubes.prove(&mut tube);
-                shard.tubes.here.insert(key, tube);
-            }
-        }
-        LinkEffect::HandOff(to) => hand_off(shard, key, to, fx),
-        LinkEffect::Close => {
-            pump(shard, key, now, fx);
-            // The goodbye waits for who comes to fetch it, but not when everybody leaves.
-            if shard.stopping {
-                drop_tube(shard, key, Condition::SystemShutdown, now, fx);
-            }
-        }
-        LinkEffect::Abort => drop_tube(shard, key, Condition::UndefinedCondition, now, fx),
-        LinkEffect::Resume => go_on(shard, key, now, fx),
-        // What comes while a stream does not read waits as its unread octets. Its requests are held
-        // meanwhile, and a client may have few on their way, each within its bound.
-        LinkEffect::Pause | LinkEffect::StartTls => {}
-    }
-}
-
-/// Answers what was held only because the stream did not read.
-fn go_on(shard: &mut Shard, key: LinkKey, now: Now, fx: &mut Effects) {
-    if let Some(tube) = shard.tubes.here.remove(&key) {
-        carry_out(shard, key, tube, Vec::new(), now, fx);
-    }
-}
-
-/// What the stream wrote goes to who waits for it.
-fn pump(shard: &mut Shard, key: LinkKey, now: Now, fx: &mut Effects) {
-    let tube = shard.tubes.here.get(&key);
-    if tube.is_some_and(|tube| tube.bosh.wants_output())
-        && let Some(tube) = shard.tubes.here.remove(&key)
-    {
-        carry_out(shard, key, tube, Vec::new(), now, fx);
-    }
-}
-
-/// Does what came of a request, then answers what need not wait.
-fn carry_out(
-    shard: &mut Shard,
-    key: LinkKey,
-    mut tube: Box<Tube>,
-    actions: Vec<Action<'_, Ticket>>,
-    now: Now,
-    fx: &mut Effects,
-) {
-    let kind = tube.bosh.content_type();
-    let mut lost = perform(shard, key, kind, actions, now, fx);
-    let mut scanner = shard.scanners.pop().unwrap_or_default();
-    let mut scratch = std::mem::take(&mut shard.tubes.scratch);
-    let mut answers = Vec::new();
-    tube.bosh.stall(unread_octets(shard, key) > 0);
-    let output = shard.output(key);
-    let taken = tube
-        .bosh
-        .settle(output, &mut scanner, &mut scratch, now.mono, &mut answers);
-    shard.tubes.scratch = scratch;
-    shard.give_scanner(scanner);
-    if taken > 0 {
-        shard.wrote(key, taken, now, fx);
-    }
-    lost |= perform(shard, key, kind, answers, now, fx);
-    if lost || tube.bosh.is_over() {
-        return bury(shard, key, &mut tube, now, fx);
-    }
-    arm(shard, key, &mut tube);
-    shard.tubes.here.insert(key, tube);
-}
-
-/// Returns whether the client is given up.
-fn perform(
-    shard: &mut Shard,
-    key: LinkKey,
-    kind: ContentType,
-    actions: Vec<Action<'_, Ticket>>,
-    now: Now,
-    fx: &mut Effects,
-) -> bool {
-    let mut lost = false;
-    for action in actions {
-        match action {
-            Action::Open(opening) | Action::Restart(opening) => {
-                let mut header = shard.core.pool.take();
-                opening.write(&mut header);
-                shard.receive(key, &header, now, fx);
-                shard.core.pool.give(header);
-            }
-            Action::Elements(elements) => shard.receive(key, &elements, now, fx),
-            Action::End => shard.receive(key, b"</stream:stream>", now, fx),
-            Action::Lost => lost = true,
-            Action::Answer {
-                ticket,
-                status,
-                body,
-            } => answer(shard, ticket, status, kind, body, now, fx),
-        }
-    }
-    lost
-}
-
-fn answer(
-    shard: &mut Shard,
-    ticket: Ticket,
-    status: u16,
-    kind: ContentType,
-    body: Arc<[u8]>,
-    now: Now,
-    fx: &mut Effects,
-) {
-    let Ticket { shard: to, link } = ticket;
-    if to == shard.core.shard {
-        return http::tube_answered(shard, link, status, kind, &body, now, fx);
-    }
-    fx.batch(to).post(Letter::Answer {
-        link,
-        status,
-        kind,
-        body,
-    });
-}
-
-/// A request that no session takes.
-fn refuse(shard: &mut Shard, ticket: Ticket, condition: Condition, now: Now, fx: &mut Effects) {
-    let mut body = Vec::new();
-    condition.write(&mut body);
-    answer(shard, ticket, 200, ContentType::Xml, body.into(), now, fx);
-}
-
-/// The next deadline of the session, if it is earlier than what is set already.
-fn arm(shard: &mut Shard, key: LinkKey, tube: &mut Tube) {
-    let Some(at) = tube.bosh.next_deadline() else {
-        return;
-    };
-    if tube.wakes.is_none_or(|set| at < set) {
-        tube.wakes = Some(at);
-        shard.core.wheel.set(at, Due::Tube(key));
-    }
-}
-
-/// A deadline of a session.
-pub fn due(shard: &mut Shard, key: LinkKey, now: Now, fx: &mut Effects) {
-    let set = shard.tubes.here.get(&key).and_then(|tube| tube.wakes);
-    if set.is_none_or(|at| at > now.mono) {
-        return;
-    }
-    let Some(mut tube) = shard.tubes.here.remove(&key) else {
-        return;
-    };
-    tube.wakes = None;
-    let mut actions = Vec::new();
-    tube.bosh.expire(now.mono, &mut actions);
-    carry_out(shard, key, tube, actions, now, fx);
-}
-
-/// The link of an authenticated tube moves to its home.
-fn hand_off(shard: &mut Shard, key: LinkKey, to: ShardId, fx: &mut Effects) {
-    let Some(mut tube) = shard.tubes.here.remove(&key) else {
-        return;
-    };
-    let Some(stream) = shard.release(key) else {
-        shard.tubes.here.insert(key, tube);
-        return;
-    };
-    shard.tubes.prove(&mut tube);
-    shard.tubes.places.insert(tube.sid, Place::There(to));
-    tube.wakes = None;
-    let moving: Box<dyn std::any::Any + Send> = Box::new(Moving { tube, stream });
-    fx.batch(to).post(Letter::Tube(moving));
-}
-
-fn adopt(shard: &mut Shard, moving: Moving, now: Now, fx: &mut Effects) {
-    let Moving { tube, stream } = moving;
-    let fresh = Link::new(Negotiation::clear(), tube.peer, now.mono);
-    let key = shard.links.insert_tube(fresh);
-    shard.tubes.places.insert(tube.sid, Place::Here(key));
-    shard.tubes.here.insert(key, tube);
-    login::adopted(shard, key, *stream, now, fx);
-    go_on(shard, key, now, fx);
-}
-
-/// Ends a tube now: who waits hears why.
-fn drop_tube(shard: &mut Shard, key: LinkKey, condition: Condition, now: Now, fx: &mut Effects) {
-    let Some(mut tube) = shard.tubes.here.remove(&key) else {
-        return;
-    };
-    let mut actions = Vec::new();
-    tube.bosh.terminate(condition, &mut actions);
-    let kind = tube.bosh.content_type();
-    perform(shard, key, kind, actions, now, fx);
-    bury(shard, key, &mut tube, now, fx);
-}
-
-/// Nothing is left of a tube; a session that can be resumed waits for its client.
-fn bury(shard: &mut Shard, key: LinkKey, tube: &mut Tube, now: Now, fx: &mut Effects) {
-    shard.tubes.prove(tube);
-    shard.tubes.places.remove(&tube.sid);
-    if tube.born != shard.core.shard {
-        let sid = tube.sid;
-        fx.batch(tube.born).post(Letter::Left { sid });
-    }
-    shard.closed(key, now, fx);
-}
-
-impl Tubes {
-    /// Whether there is no room for one more, of anybody or of this address. A tube has no socket
-    /// that could be counted, so tubes are bounded as sockets are.
-    fn is_full(&self, peer: IpAddr, core: &Core) -> bool {
-        let limits = &core.policy.limits;
-        let of_address = self.unproven.get(&peer).copied().unwrap_or(0);
-        let share = limits.links_max / usize::from(core.shards.max(1));
-        let reached = |bound: usize, count: usize| bound > 0 && count >= bound;
-        reached(limits.links_per_address_max, of_address) || reached(share, self.here.len())
-    }
-
-    fn prove(&mut self, tube: &mut Tube) {
-        if !std::mem::take(&mut tube.unproven) {
-            return;
-        }
-        if let Some(count) = self.unproven.get_mut(&tube.peer) {
-            *count -= 1;
-            if *count == 0 {
-                self.unproven.remove(&tube.peer);
-            }
-        }
-    }
 }

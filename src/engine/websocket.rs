@@ -3,9 +3,11 @@
 //! Between two messages a link keeps nothing. What breaks the framing of RFC 6455 ends the link as
 //! a cut would: a session that can be resumed waits for its client.
 
+use super::http::events;
 use super::links::{Reading, Stream, Unread};
 use super::reading::bounds_of;
 use super::shard::Shard;
+use super::tube::json;
 use super::{lifecycle, login};
 use crate::base::time::Now;
 use crate::session::ctx::Ctx;
@@ -108,9 +110,15 @@ impl Shard {
         fx: &mut Effects,
     ) {
         match step {
-            Step::Incomplete | Step::Pong(_) => {}
+            Step::Incomplete => {}
+            Step::Pong(_) => {
+                self.links.get_mut(key).and_then(events::heard);
+            }
             Step::Message(Kind::Text) => {
-                self.message(key, message, now, fx);
+                match self.links.get_mut(key).and_then(events::heard) {
+                    Some(session) => json::said(self, session, key, message, now, fx),
+                    None => self.message(key, message, now, fx),
+                }
                 message.clear();
             }
             // RFC 7395 section 3.2.
@@ -135,6 +143,9 @@ impl Shard {
             Some(Stream::Login(login)) if login.queue.unsent_octets() > high_water => {
                 let error = StreamError::PolicyViolation("output is not read");
                 self.fail(key, error, now, fx);
+            }
+            Some(Stream::Events(events)) if events.queue.unsent_octets() > high_water => {
+                fx.link(key, LinkEffect::Abort);
             }
             _ => {}
         }
@@ -217,6 +228,7 @@ impl Shard {
                 };
                 session.queue.append_octets(pool, write);
             }
+            Stream::Events(events) => events.queue.append_octets(pool, write),
             Stream::Http(_) | Stream::Closing(_) => return,
         }
         fx.link(key, LinkEffect::Flush);
@@ -237,6 +249,7 @@ impl Shard {
         let mut queue = match &mut link.stream {
             Stream::Login(login) => std::mem::take(&mut login.queue),
             Stream::Bound(_) => Queue::default(),
+            Stream::Events(events) => std::mem::take(&mut events.queue),
             // It is being said already.
             Stream::Http(_) | Stream::Closing(_) => return,
         };
@@ -244,7 +257,11 @@ impl Shard {
             encode::write_close(out, code, reason);
         });
         let session = link.session();
+        let reader_of = events::heard(link);
         link.close_with(queue, key, fx);
+        if let Some(session) = reader_of {
+            json::gone(self, session, key, now, fx);
+        }
         if let Some(session) = session {
             let core = &mut self.core;
             lifecycle::detach(&mut Ctx { core, fx, now }, session);

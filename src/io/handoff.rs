@@ -20,6 +20,7 @@ use smallvec::SmallVec;
 
 use crate::base::pool::RESTING_MAX;
 use crate::engine::Released;
+use crate::io::census::AddressSlot;
 use crate::io::mailbox::{Inlet, Post};
 use crate::io::socket::Flags;
 use crate::io::tls::Tls;
@@ -33,6 +34,8 @@ pub struct Handoff {
     pub(super) stream: Box<Released>,
     pub(super) tls: Option<Box<Tls>>,
     pub(super) flags: Flags,
+    /// Where its address is counted, if it is.
+    pub(super) address: AddressSlot,
 }
 
 /// Descriptors in one message: what the kernel takes is 253, what pays is far below.

@@ -13,7 +13,7 @@ use mio::{Interest, Registry, Token};
 use crate::base::pool::{Pool, RESTING_MAX};
 use crate::base::slab::Slab;
 use crate::base::time::Moment;
-use crate::engine::{Input, LinkEffect, LinkKey, LinkTag};
+use crate::engine::{Input, LinkEffect, LinkKey, LinkTag, Policy};
 use crate::io::Shared;
 use crate::io::guard::Guarded;
 use crate::io::listener::{Listener, Spare};
@@ -24,6 +24,7 @@ use crate::store::ShardId;
 mod input;
 mod moves;
 mod output;
+mod relayed;
 
 /// Octets read from one link in one turn.
 const READ_OCTETS: usize = 64 * 1024;
@@ -33,6 +34,7 @@ const LINGER: Duration = Duration::from_secs(5);
 /// The sockets of one shard.
 pub(super) struct Links {
     shared: Arc<Shared>,
+    pub(super) policy: Arc<Policy>,
     registry: Registry,
     sockets: Slab<LinkTag, Socket>,
     listeners: Vec<Listener>,
@@ -45,6 +47,8 @@ pub(super) struct Links {
     leaving: Vec<(LinkKey, ShardId)>,
     /// Closing links by their deadline, which is as far away for each of them.
     lingering: VecDeque<(Moment, LinkKey)>,
+    /// Links whose proxy has yet to say whose they are, likewise; some are named or gone.
+    unnamed: VecDeque<(Moment, LinkKey)>,
     /// What every read goes into, behind the beginning of a record.
     scratch: Box<[u8]>,
     /// What is sealed in one write.
@@ -75,6 +79,7 @@ impl Links {
     /// When the kernel refuses to watch a listener.
     pub(super) fn new(
         shared: Arc<Shared>,
+        policy: Arc<Policy>,
         registry: Registry,
         listeners: Vec<Listener>,
     ) -> io::Result<Self> {
@@ -83,6 +88,7 @@ impl Links {
         }
         Ok(Self {
             shared,
+            policy,
             registry,
             sockets: Slab::new(),
             listeners,
@@ -91,6 +97,7 @@ impl Links {
             dirty: VecDeque::new(),
             leaving: Vec::new(),
             lingering: VecDeque::new(),
+            unnamed: VecDeque::new(),
             scratch: vec![0; RECORD_OCTETS_MAX + READ_OCTETS].into(),
             sealed: Vec::new(),
             pool: Pool::default(),
@@ -119,11 +126,12 @@ impl Links {
         !self.dirty.is_empty() || (reading && (!self.ready.is_empty() || accepting()))
     }
 
-    /// When a closing link or a resting listener has to be looked at.
+    /// When a closing or unnamed link or a resting listener has to be looked at.
     pub(super) fn next_deadline(&self) -> Option<Moment> {
-        let lingering = self.lingering.front().map(|(deadline, _)| *deadline);
+        let first = [self.lingering.front(), self.unnamed.front()];
+        let first = first.into_iter().flatten().map(|(deadline, _)| *deadline);
         let resting = self.listeners.iter().filter_map(Listener::rests_until);
-        lingering.into_iter().chain(resting).min()
+        first.chain(resting).min()
     }
 
     /// Notes what an event says.
@@ -222,7 +230,7 @@ impl Links {
     /// Closes the socket now and tells the engine, once.
     pub(super) fn lose(&mut self, key: LinkKey, shard: &mut Guarded) {
         if let Some(flags) = self.remove(key)
-            && !flags.has(Flags::LINGERING)
+            && !flags.has_any(Flags::LINGERING.with(Flags::UNNAMED))
         {
             shard.feed(Some(key), Input::Closed { link: key });
         }
@@ -293,8 +301,9 @@ impl Links {
         self.queue_read(key);
     }
 
-    /// Ends the links whose time to linger is over.
+    /// Ends the links whose time to linger, or to be named, is over.
     pub(super) fn expire(&mut self, shard: &mut Guarded) {
+        self.expire_unnamed(shard);
         while let Some((deadline, key)) = self.lingering.front().copied() {
             if deadline > shard.now.mono {
                 break;
@@ -310,6 +319,7 @@ impl Links {
         self.dirty.shrink_to(RESTING_MAX);
         self.leaving.shrink_to(RESTING_MAX);
         self.lingering.shrink_to(RESTING_MAX);
+        self.unnamed.shrink_to(RESTING_MAX);
         self.spare_effects.shrink_to(RESTING_MAX);
         self.sealed = Vec::new();
         self.pool.rest();

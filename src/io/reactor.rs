@@ -103,7 +103,12 @@ impl Reactor {
         let now = parts.shared.clock.now();
         Ok(Self {
             id: parts.setup.shard,
-            links: Links::new(parts.shared.clone(), registry, parts.listeners)?,
+            links: Links::new(
+                parts.shared.clone(),
+                parts.setup.policy.clone(),
+                registry,
+                parts.listeners,
+            )?,
             shard: Guarded::new(Shard::new(parts.setup), effects, now),
             poll: parts.poll,
             events: Events::with_capacity(EVENTS_PER_TURN),
@@ -284,6 +289,7 @@ impl Reactor {
                 Post::Command(command) => {
                     if let Command::Reload(policy) = &command {
                         self.shared.census.reload(&policy.limits);
+                        self.links.policy = policy.clone();
                     }
                     self.shard.feed(None, Input::Command(command));
                 }

@@ -64,6 +64,8 @@ impl Flags {
     pub(super) const NOTIFIED: Self = Self(1 << 16);
     /// The listener was one for HTTP.
     pub(super) const HTTP: Self = Self(1 << 17);
+    /// A proxy has to say first whose link it is; the engine does not know it yet.
+    pub(super) const UNNAMED: Self = Self(1 << 18);
 
     pub(super) const fn has(self, flag: Self) -> bool {
         self.0 & flag.0 == flag.0
@@ -126,8 +128,17 @@ impl Socket {
 
     /// One `recv`. Fewer octets than asked for mean that the socket is drained.
     pub(super) fn receive(&self, bytes: &mut [u8]) -> Read {
+        self.receive_with(bytes, RecvFlags::empty())
+    }
+
+    /// As [`Socket::receive`], but the octets stay where they are.
+    pub(super) fn peek(&self, bytes: &mut [u8]) -> Read {
+        self.receive_with(bytes, RecvFlags::PEEK)
+    }
+
+    fn receive_with(&self, bytes: &mut [u8], flags: RecvFlags) -> Read {
         loop {
-            return match recv(&self.stream, &mut *bytes, RecvFlags::empty()) {
+            return match recv(&self.stream, &mut *bytes, flags) {
                 Ok((_, 0)) => Read::End,
                 Ok((_, octets)) => Read::Octets(octets),
                 Err(Errno::AGAIN) => Read::Nothing,

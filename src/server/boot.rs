@@ -320,6 +320,7 @@ pub fn policy(config: &Config, plan: &Plan, secret: [u8; 32]) -> Policy {
                 .unwrap_or_default(),
             proxies: Networks::new(config.http_proxies.iter().map(String::as_str))
                 .unwrap_or_default(),
+            proxy_protocol: config.http_proxy_protocol,
             proxy_header: match config.http_proxy_header.as_str() {
                 "forwarded" => Source::Forwarded,
                 _ => Source::XForwardedFor,

@@ -33,6 +33,7 @@ pub struct Config {
     pub http_origins: Vec<String>,
     pub http_proxies: Vec<String>,
     pub http_proxy_header: String,
+    pub http_proxy_protocol: bool,
     pub http_public_url: Option<String>,
     /// Zero: the server decides.
     pub shards: u16,
@@ -107,6 +108,7 @@ impl Default for Config {
             http_origins: Vec::new(),
             http_proxies: Vec::new(),
             http_proxy_header: "x-forwarded-for".into(),
+            http_proxy_protocol: false,
             http_public_url: None,
             shards: 0,
             limits: Limits::default(),
@@ -385,6 +387,11 @@ impl Reader {
             let text = "there is no address to listen on; give listen.c2s or listen.c2s_tls";
             found.push(("listen.c2s", text.into()));
         }
+        if config.http_proxy_protocol && config.http_proxies.is_empty() {
+            let name = "http.proxy_protocol";
+            let text = format!("{name} is set without http.proxies; say who the proxies are");
+            found.push((name, text));
+        }
         let limits = &config.limits;
         if limits.preauth_stanza_octets_max > limits.stanza_octets_max {
             let name = "limits.preauth_stanza_octets_max";
@@ -634,6 +641,11 @@ mod tests {
         refused(
             "domain = \"a.example\"\n[tls]\nkey = \"k.pem\"\n",
             "encke.toml:3: tls.key is set without tls.certificate; give both or none",
+        );
+        refused(
+            "domain = \"a.example\"\n[http]\nproxy_protocol = true\n",
+            "encke.toml:3: http.proxy_protocol is set without http.proxies; \
+             say who the proxies are",
         );
         refused(
             "limits = 3\n",

@@ -326,6 +326,12 @@ pub const ROWS: &[Row] = &[
         "Where those proxies write the address of the client.",
     ),
     Row::new(
+        "http.proxy_protocol",
+        Kind::Flag,
+        flag!(http_proxy_protocol),
+        "Whether those proxies begin every connection with the PROXY protocol, as they then must.",
+    ),
+    Row::new(
         "http.public_url",
         Kind::Url,
         text!(http_public_url),
@@ -441,6 +447,18 @@ pub const ROWS: &[Row] = &[
         span(1, 3_600),
         seconds!(limits.http_idle_timeout),
         "How long an HTTP connection may wait for its next request.",
+    ),
+    Row::new(
+        "limits.json_grace",
+        span(1, 3_600),
+        seconds!(limits.json_grace),
+        "How long a session of the JSON protocol outlives its last reader.",
+    ),
+    Row::new(
+        "limits.json_poll_timeout",
+        span(1, 600),
+        seconds!(limits.json_poll_timeout),
+        "How long a poll of the JSON protocol is held when nothing comes.",
     ),
     Row::new(
         "limits.http_head_octets_max",

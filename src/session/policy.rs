@@ -12,6 +12,8 @@ pub struct HttpPolicy {
     pub origins: Origins,
     /// Reverse proxies that are believed about where a request came from.
     pub proxies: Networks,
+    /// Whether they have to say it before the first octet of each link (PROXY protocol).
+    pub proxy_protocol: bool,
     /// Where they say it.
     pub proxy_header: Source,
     /// How browsers reach this server, without a slash at the end; none: as the request says.
@@ -23,6 +25,7 @@ impl Default for HttpPolicy {
         Self {
             origins: Origins::default(),
             proxies: Networks::default(),
+            proxy_protocol: false,
             proxy_header: Source::XForwardedFor,
             public_url: None,
         }

@@ -40,6 +40,8 @@ impl Flags {
     pub const SLOW: Self = Self(1 << 9);
     /// A timer for `<r/>` is set.
     pub const ASK_TIMER: Self = Self(1 << 8);
+    /// Is told at once what it sent is stored, for somebody waits for that.
+    pub const PROMPT: Self = Self(1 << 10);
 
     /// Whether all of `other` are set.
     pub const fn has(self, other: Self) -> bool {

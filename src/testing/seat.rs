@@ -206,7 +206,7 @@ impl Seat {
             match post {
                 Post::Opened(wire, entry) => {
                     let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
-                    let origin = Origin { peer, entry };
+                    let origin = Origin::direct(peer, entry);
                     let link = self.seat_socket(wire, origin);
                     self.feed(now, Input::Opened { link, origin });
                 }

@@ -104,10 +104,7 @@ impl Stand {
         let link = self.links[usize::from(shard)].insert(());
         let place = Place { shard, link };
         let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
-        let origin = Origin {
-            peer,
-            entry: Entry::Clear,
-        };
+        let origin = Origin::direct(peer, Entry::Clear);
         self.feed(shard, Input::Opened { link, origin });
         let local = bare.split('@').next().unwrap_or_default();
         let plain = STANDARD.encode(format!("\0{local}\0{PASSWORD}"));

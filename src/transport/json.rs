@@ -53,6 +53,8 @@ pub struct Rules {
     pub replay_events_max: usize,
     /// Octets of events nobody was given, above which no more are taken from the stream.
     pub backlog_octets_max: usize,
+    /// Addresses of which the last presence is kept.
+    pub present_max: usize,
     /// Readers at once.
     pub readers_max: usize,
     /// Messages that are not stored yet, and requests that are not answered yet.
@@ -73,6 +75,7 @@ impl Default for Rules {
             replay_octets_max: 65_536,
             replay_events_max: 256,
             backlog_octets_max: 131_072,
+            present_max: 4_096,
             readers_max: 32,
             waiting_max: 64,
             remembered_max: 256,
@@ -80,6 +83,9 @@ impl Default for Rules {
         }
     }
 }
+
+/// The subprotocol of a WebSocket that carries requests and events.
+pub const PROTOCOL: &str = "encke.v1";
 
 /// A place between two events of a session: behind the event of this number, and all before it.
 /// Offset 0 is before the first.

@@ -33,12 +33,18 @@ pub struct Server {
     pub handle: Handle,
     pub clear: SocketAddr,
     pub direct: SocketAddr,
+    pub http: SocketAddr,
+    pub https: SocketAddr,
     root: CertificateDer<'static>,
     storage: Storage,
 }
 
 impl Server {
     pub fn start(private_descriptors: bool, users: usize, limits: Limits) -> Self {
+        Self::start_with(private_descriptors, users, policy(limits))
+    }
+
+    pub fn start_with(private_descriptors: bool, users: usize, policy: Policy) -> Self {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
         let (chain, key) = (made.cert.pem(), made.signing_key.serialize_pem());
@@ -49,10 +55,15 @@ impl Server {
         };
         let reactors = Reactors::bind(Plan {
             shards: 2,
-            listeners: vec![listen(Entry::Clear), listen(Entry::DirectTls)],
+            listeners: vec![
+                listen(Entry::Clear),
+                listen(Entry::DirectTls),
+                listen(Entry::Http),
+                listen(Entry::Https),
+            ],
             tls: Some(Arc::new(TlsShared::new(certificates).unwrap())),
             private_descriptors,
-            policy: Arc::new(policy(limits)),
+            policy: Arc::new(policy),
             next_id: MessageId(1),
             events: Arc::new(|_, events| events.clear()),
             errands: Arc::new(|_, errands| errands.clear()),
@@ -61,14 +72,16 @@ impl Server {
         .unwrap();
         let outlet: Outlet = reactors.outlet();
         let storage = Storage::start(Box::new(accounts(users)), outlet).unwrap();
-        let (clear, direct) = (reactors.addresses()[0], reactors.addresses()[1]);
+        let addresses = reactors.addresses().to_vec();
         let submit = storage.clone();
         Self {
             handle: reactors
                 .start(Arc::new(move |ops| submit.submit(ops)))
                 .unwrap(),
-            clear,
-            direct,
+            clear: addresses[0],
+            direct: addresses[1],
+            http: addresses[2],
+            https: addresses[3],
             root: CertificateDer::from_pem_slice(chain.as_bytes()).unwrap(),
             storage,
         }
@@ -111,24 +124,32 @@ impl Server {
         user: usize,
         more: &str,
     ) -> Client<StreamOwned<ClientConnection, TcpStream>> {
+        let mut client = Client::new(self.seal(connect(self.direct), b"xmpp-client"));
+        client.plain(user, more);
+        client
+    }
+
+    /// TLS on a link, whatever was sent on it before.
+    pub fn seal(
+        &self,
+        socket: TcpStream,
+        protocol: &[u8],
+    ) -> StreamOwned<ClientConnection, TcpStream> {
         let mut roots = RootCertStore::empty();
         roots.add(self.root.clone()).unwrap();
         let mut config = ClientConfig::builder()
             .with_root_certificates(roots)
             .with_no_client_auth();
-        config.alpn_protocols = vec![b"xmpp-client".to_vec()];
+        config.alpn_protocols = vec![protocol.to_vec()];
         let name = ServerName::try_from("localhost").unwrap();
-        let socket = connect(self.direct);
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
         let tls = ClientConnection::new(Arc::new(config), name).unwrap();
-        let mut client = Client::new(StreamOwned::new(tls, socket));
-        client.plain(user, more);
-        client
+        StreamOwned::new(tls, socket)
     }
 }
 
 /// With small buffers in the kernel, so that a peer that does not read is felt soon.
-fn connect(address: SocketAddr) -> TcpStream {
+pub fn connect(address: SocketAddr) -> TcpStream {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.set_recv_buffer_size(KERNEL_OCTETS).unwrap();
     socket.set_send_buffer_size(KERNEL_OCTETS).unwrap();
@@ -136,7 +157,7 @@ fn connect(address: SocketAddr) -> TcpStream {
     socket.into()
 }
 
-fn policy(limits: Limits) -> Policy {
+pub fn policy(limits: Limits) -> Policy {
     Policy {
         domains: vec!["localhost".into()],
         require_tls: false,
@@ -189,7 +210,7 @@ const BIND: &str = "<iq type='set' id='bind'><bind xmlns='urn:ietf:params:xml:ns
     <resource>r</resource></bind></iq>";
 
 impl<S: Read + Write> Client<S> {
-    fn new(socket: S) -> Self {
+    pub fn new(socket: S) -> Self {
         Self {
             socket,
             text: String::new(),

@@ -3,12 +3,11 @@
 Everybody here is on loopback, so a proxy is whoever the options call one.
 """
 
-import contextlib
-
 import pytest
 import pytest_asyncio
 
-from clients.bosh import Bosh, post, wrap
+from clients import bosh
+from clients.bosh import WAIT, post, wrap
 from clients.frames import RawSocket
 from clients.http import Talk, request
 
@@ -16,7 +15,6 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 # Wrong passwords at once: far more than cost nothing, so that the next attempt has long to wait.
 WRONG = 12
-WAIT = "temporary-auth-failure"
 
 
 @pytest.fixture(scope="module")
@@ -38,23 +36,11 @@ def told(address, *more):
 
 
 async def fumble(server, account, *fields):
-    """Wrong passwords from there, all at once, each in a session of its own."""
-    async with contextlib.AsyncExitStack() as stack:
-        crowd = [await stack.enter_async_context(Bosh(server, account, fields=fields))
-                 for _ in range(WRONG)]
-        for bosh in crowd:
-            await bosh.open()
-        for number, bosh in enumerate(crowd):
-            await bosh.send(bosh.credentials(f"wrong {number}"))
-        assert {await bosh.verdict(await bosh.hear()) for bosh in crowd} <= {
-            "not-authorized", WAIT}
+    await bosh.fumble(server, account, WRONG, fields=fields)
 
 
 async def verdict(server, account, *fields):
-    """What the right password from there is told."""
-    async with Bosh(server, account, fields=fields) as bosh:
-        await bosh.open()
-        return await bosh.authenticate()
+    return await bosh.verdict(server, account, fields=fields)
 
 
 async def test_wrong_passwords_of_one_client_do_not_slow_another(server, unnoticed):

@@ -2,7 +2,7 @@
 
 use super::{Call, Outcome, conn_of};
 use crate::engine::shard::Shard;
-use crate::engine::tube;
+use crate::engine::tube::bosh;
 use crate::session::effects::Effects;
 use crate::session::parcel::Ticket;
 use crate::transport::http::origin::Verdict;
@@ -37,7 +37,7 @@ pub fn serve(shard: &mut Shard, call: &Call<'_>, body: &[u8], fx: &mut Effects) 
         shard: shard.core.shard,
         link: call.key,
     };
-    tube::post(
+    bosh::post(
         shard,
         ticket,
         call.client.address,

@@ -1,7 +1,7 @@
 //! What is served where. A path is served exactly as it stands here, or not at all
 //! (SECURITY class 47).
 
-use super::{Call, Outcome, bosh, host_meta, say, upgrade};
+use super::{Call, Outcome, bosh, host_meta, say, session, upgrade};
 use crate::engine::shard::Shard;
 use crate::session::effects::{Effects, Errand, ErrandKind};
 use crate::transport::http::answer::{Answer, Problem};
@@ -17,6 +17,8 @@ pub struct Route {
 
 const READ: &[Method] = &[Method::Get, Method::Head];
 const GET: &[Method] = &[Method::Get];
+/// With what a browser asks before a page of another origin may.
+const POST: &[Method] = &[Method::Post, Method::Options];
 
 /// All of them.
 pub const ROUTES: &[Route] = &[
@@ -29,6 +31,61 @@ pub const ROUTES: &[Route] = &[
         path: bosh::PATH,
         methods: &[Method::Post, Method::Options],
         serve: bosh::serve,
+    },
+    Route {
+        path: "/v1/session",
+        methods: &[Method::Get, Method::Post, Method::Delete, Method::Options],
+        serve: session::session,
+    },
+    Route {
+        path: "/v1/session/respond",
+        methods: POST,
+        serve: session::respond,
+    },
+    Route {
+        path: "/v1/socket",
+        methods: GET,
+        serve: session::socket,
+    },
+    Route {
+        path: "/v1/events",
+        methods: &[Method::Get, Method::Options],
+        serve: session::events,
+    },
+    Route {
+        path: "/v1/requests",
+        methods: POST,
+        serve: |shard, call, body, fx| session::ask(shard, call, body, None, fx),
+    },
+    Route {
+        path: "/v1/messages",
+        methods: POST,
+        serve: |shard, call, body, fx| session::ask(shard, call, body, Some("message"), fx),
+    },
+    Route {
+        path: "/v1/presence",
+        methods: &[Method::Get, Method::Post, Method::Options],
+        serve: session::presence,
+    },
+    Route {
+        path: "/v1/subscriptions",
+        methods: POST,
+        serve: |shard, call, body, fx| session::ask(shard, call, body, Some("subscription"), fx),
+    },
+    Route {
+        path: "/v1/roster",
+        methods: &[Method::Get, Method::Post, Method::Delete, Method::Options],
+        serve: session::roster,
+    },
+    Route {
+        path: "/v1/iq",
+        methods: POST,
+        serve: |shard, call, body, fx| session::ask(shard, call, body, Some("iq"), fx),
+    },
+    Route {
+        path: "/v1/acks",
+        methods: POST,
+        serve: |shard, call, body, fx| session::ask(shard, call, body, Some("ack"), fx),
     },
     Route {
         path: "/.well-known/host-meta",
@@ -107,7 +164,7 @@ fn readiness(shard: &mut Shard, call: &Call<'_>, _: &[u8], _: &mut Effects) -> O
 fn metrics(shard: &mut Shard, call: &Call<'_>, _: &[u8], fx: &mut Effects) -> Outcome {
     let header = |field| call.request.header(field).is_some();
     let passed_on = header(Field::Forwarded) || header(Field::XForwardedFor);
-    if passed_on || !call.client.address.is_loopback() {
+    if passed_on || call.client.relayed || !call.client.address.is_loopback() {
         return call.problem(
             shard,
             Status::Forbidden,

@@ -52,6 +52,9 @@ impl Links {
         let Some(socket) = self.sockets.get_mut(key) else {
             return 0;
         };
+        if socket.flags.has(Flags::UNNAMED) {
+            return self.read_name(key, shard);
+        }
         // What comes to a closing link is thrown away.
         let recalled = match &socket.tls {
             Some(tls) if !socket.flags.has(Flags::CLOSING) => tls.recall(&mut self.scratch),

@@ -6,7 +6,7 @@ use std::os::fd::AsRawFd;
 use mio::unix::SourceFd;
 
 use super::Links;
-use crate::engine::{Entry, Input, Origin};
+use crate::engine::{Entry, Input, Origin, relay};
 use crate::io::guard::Guarded;
 use crate::io::handoff::Handoff;
 use crate::io::listener::Accepted;
@@ -21,6 +21,7 @@ const REFUSALS_PER_REST: usize = 64;
 const MOVING_FLAGS: Flags = Flags::TLS
     .with(Flags::DIRECT)
     .with(Flags::HTTP)
+    .with(Flags::COUNTED)
     .with(Flags::REFUSED)
     .with(Flags::READ_CLOSED);
 
@@ -41,7 +42,7 @@ impl Links {
                 let accepted = listener.accept();
                 let entry = listener.entry;
                 if let Accepted::Link(socket, peer) = accepted {
-                    self.open(socket, Origin { peer, entry }, shard);
+                    self.open(socket, Origin::direct(peer, entry), shard);
                     continue;
                 }
                 self.shared.census.leave();
@@ -61,9 +62,19 @@ impl Links {
     }
 
     fn open(&mut self, stream: TcpStream, origin: Origin, shard: &mut Guarded) {
-        let slot = (!self.shared.census.is_memory_short(shard.now.mono))
-            .then(|| self.shared.census.admit(origin.peer.ip()))
-            .flatten();
+        let now = shard.now.mono;
+        let census = &self.shared.census;
+        let is_unnamed = relay::is_due(&origin, &self.policy.http);
+        let counted = match is_unnamed {
+            false => Flags::COUNTED,
+            true => Flags::UNNAMED,
+        };
+        let slot = match is_unnamed {
+            _ if census.is_memory_short(now) => None,
+            false => census.admit(origin.peer.ip()),
+            // Never read before the link is counted.
+            true => Some(Default::default()),
+        };
         let Some(address) = slot else {
             self.shared.census.leave();
             self.counters.refused += 1;
@@ -77,14 +88,18 @@ impl Links {
         };
         let socket = Socket {
             stream,
-            flags: Flags::WRITABLE.with(Flags::COUNTED).with(entry),
+            flags: Flags::WRITABLE.with(counted).with(entry),
             address,
             tls: None,
         };
-        if let Some(link) = self.insert(socket) {
-            self.counters.accepted += 1;
-            shard.feed(Some(link), Input::Opened { link, origin });
+        let Some(link) = self.insert(socket) else {
+            return;
+        };
+        if is_unnamed {
+            return self.await_name(link, now);
         }
+        self.counters.accepted += 1;
+        shard.feed(Some(link), Input::Opened { link, origin });
     }
 
     /// Lets go of the links that move, after their last octets were written.
@@ -107,8 +122,10 @@ impl Links {
                 }
                 continue;
             };
-            // Who moves has authenticated.
-            self.uncount(key);
+            // Nearly everybody who moves has authenticated; who has not counts in the new shard.
+            if stream.is_proven() {
+                self.uncount(key);
+            }
             let Some(socket) = self.sockets.remove(key) else {
                 continue;
             };
@@ -123,6 +140,7 @@ impl Links {
                 stream,
                 tls: socket.tls,
                 flags: socket.flags.only(MOVING_FLAGS),
+                address: socket.address,
             };
             send(to, socket.stream, Box::new(handoff));
         }
@@ -139,14 +157,16 @@ impl Links {
         let Some(stream) = stream else {
             self.counters.lost += 1;
             self.shared.census.leave();
+            if got.flags.has(Flags::COUNTED) {
+                self.shared.census.dismiss(got.address);
+            }
             return;
         };
         let owes = got.tls.as_ref().is_some_and(|tls| !tls.unsent().is_empty());
         let socket = Socket {
             stream,
             flags: got.flags.with(Flags::WRITABLE),
-            // Never read: the link is not counted any more.
-            address: Default::default(),
+            address: got.address,
             tls: got.tls,
         };
         let Some(link) = self.insert(socket) else {
@@ -160,8 +180,9 @@ impl Links {
         }
     }
 
-    /// Accepts nobody any more.
+    /// Accepts nobody any more, nor whoever has been accepted and not named.
     pub(in crate::io) fn close_listeners(&mut self) {
         self.listeners.clear();
+        self.lose_unnamed();
     }
 }

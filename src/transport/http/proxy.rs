@@ -177,8 +177,9 @@ const LINE_START: &[u8] = b"PROXY ";
 /// Octets of a line of version 1 with its end (section 2.1 of its specification).
 const LINE_OCTETS_MAX: usize = 107;
 const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
-/// Octets of a header of version 2; its specification says that 536 always fit a first segment.
-const HEADER_OCTETS_MAX: usize = 536;
+/// Octets of the longest header, which is one of version 2: its specification says that 536 always
+/// fit a first segment.
+pub const HEADER_OCTETS_MAX: usize = 536;
 /// Version and command: the proxy speaks for itself, or for a client.
 const LOCAL: u8 = 0x20;
 const PROXY: u8 = 0x21;

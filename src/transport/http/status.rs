@@ -45,6 +45,12 @@ impl Status {
         self as u16
     }
 
+    /// The one of this number; 500 where there is none.
+    pub fn of(code: u16) -> Self {
+        let found = ALL.iter().find(|status| status.code() == code);
+        found.copied().unwrap_or(Self::InternalServerError)
+    }
+
     /// The status line of an answer, with its line end.
     pub const fn line(self) -> &'static str {
         match self {
@@ -90,28 +96,54 @@ impl Status {
     }
 }
 
+const ALL: &[Status] = &[
+    Status::Ok,
+    Status::Created,
+    Status::Accepted,
+    Status::NoContent,
+    Status::MovedPermanently,
+    Status::SeeOther,
+    Status::NotModified,
+    Status::BadRequest,
+    Status::Unauthorized,
+    Status::Forbidden,
+    Status::NotFound,
+    Status::MethodNotAllowed,
+    Status::NotAcceptable,
+    Status::RequestTimeout,
+    Status::Conflict,
+    Status::Gone,
+    Status::LengthRequired,
+    Status::PreconditionFailed,
+    Status::ContentTooLarge,
+    Status::UriTooLong,
+    Status::UnsupportedMediaType,
+    Status::ExpectationFailed,
+    Status::MisdirectedRequest,
+    Status::UnprocessableContent,
+    Status::UpgradeRequired,
+    Status::TooManyRequests,
+    Status::RequestHeaderFieldsTooLarge,
+    Status::InternalServerError,
+    Status::NotImplemented,
+    Status::ServiceUnavailable,
+    Status::GatewayTimeout,
+    Status::HttpVersionNotSupported,
+    Status::InsufficientStorage,
+];
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_line_says_its_own_code() {
-        for status in [
-            Status::Ok,
-            Status::NoContent,
-            Status::NotModified,
-            Status::BadRequest,
-            Status::MethodNotAllowed,
-            Status::ContentTooLarge,
-            Status::UriTooLong,
-            Status::ExpectationFailed,
-            Status::RequestHeaderFieldsTooLarge,
-            Status::NotImplemented,
-            Status::HttpVersionNotSupported,
-        ] {
+        for status in ALL.iter().copied() {
+            assert_eq!(Status::of(status.code()), status);
             let start = format!("HTTP/1.1 {} ", status.code());
             assert!(status.line().starts_with(&start), "{status:?}");
             assert!(status.line().ends_with("\r\n"), "{status:?}");
         }
+        assert_eq!(Status::of(418), Status::InternalServerError);
     }
 }

@@ -7,15 +7,26 @@ use serde::Deserialize;
 use super::problem::{self, Problem};
 use super::request::{self, Presence, SHOWS, Text};
 use super::session::{Credentials, Opening};
-use crate::xmpp::jid::{self, Jid};
+use crate::xmpp::jid::{self, BareJid};
+
+/// A request for a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Login<'a> {
+    /// Whose session it will be, in normal form.
+    pub account: BareJid,
+    /// Whether the token shall come as a cookie, too.
+    pub cookie: bool,
+    pub opening: Opening<'a>,
+}
 
 /// Reads the whole body of a request for a session.
 ///
 /// # Errors
 /// The answer, if it is refused.
-pub fn read(body: &[u8], octets_max: usize) -> Result<Opening<'_>, Problem> {
+pub fn read(body: &[u8], octets_max: usize) -> Result<Login<'_>, Problem> {
     let mut wire: Wire<'_> = request::flat(body, octets_max)?;
     let Text(user) = wire.user.take().ok_or(problem::MISSING_MEMBER)?;
+    let account = BareJid::parse(&user).map_err(|_| problem::WRONG_ADDRESS)?;
     let (local, domain) = split(user)?;
     let secrets = (
         wire.password.take(),
@@ -52,8 +63,13 @@ pub fn read(body: &[u8], octets_max: usize) -> Result<Opening<'_>, Problem> {
         lang: wire.lang.take().map(|Text(text)| text),
         presence: (!wire.silent.take().unwrap_or_default()).then_some(presence),
     };
+    let login = Login {
+        account,
+        cookie: wire.cookie.take().unwrap_or_default(),
+        opening,
+    };
     match wire == Wire::default() {
-        true => opening.check().map(|()| opening),
+        true => login.opening.check().map(|()| login),
         // `initial` without a mechanism.
         false => Err(problem::WRONG_MEMBER),
     }
@@ -69,11 +85,9 @@ pub fn read_response(body: &[u8], octets_max: usize) -> Result<Cow<'_, str>, Pro
     Ok(response.0)
 }
 
-/// The parts of a bare address.
+/// The parts of a bare address, as they were given.
 fn split(user: Cow<'_, str>) -> Result<(Cow<'_, str>, Cow<'_, str>), Problem> {
-    let is_bare = Jid::parse(&user).is_ok_and(|user| user.is_bare());
     match user {
-        _ if !is_bare => Err(problem::WRONG_ADDRESS),
         Cow::Borrowed(user) => match jid::split_local(user) {
             (Some(local), domain) => Ok((local.into(), domain.into())),
             (None, _) => Err(problem::WRONG_ADDRESS),
@@ -108,6 +122,7 @@ struct Wire<'a> {
     status: Option<Text<'a>>,
     priority: Option<i8>,
     silent: Option<bool>,
+    cookie: Option<bool>,
 }
 
 #[derive(Default, Deserialize)]
@@ -125,19 +140,27 @@ mod tests {
     #[test]
     fn each_way_to_log_in_is_read() {
         let read = |body: &'static str| read(body.as_bytes(), 1_000);
-        let opening = read(r#"{"user":"j@x.example","password":"p","show":"away","status":"s"}"#);
-        let opening = opening.unwrap();
+        let login = read(r#"{"user":"J@x.example","password":"p","show":"away","status":"s"}"#);
+        let login = login.unwrap();
+        assert_eq!(
+            (login.account.as_str(), login.cookie),
+            ("j@x.example", false)
+        );
+        let opening = login.opening;
         assert_eq!(opening.domain, "x.example");
         assert_eq!(
             opening.credentials,
             Credentials::Password {
-                user: "j".into(),
+                user: "J".into(),
                 password: "p".into()
             }
         );
         assert_eq!(opening.presence.unwrap().show, Show::Away);
-        let opening = read(r#"{"user":"j@\u0078","token":"t","silent":true,"resource":"r"}"#);
-        let opening = opening.unwrap();
+        let login =
+            read(r#"{"user":"j@\u0078","token":"t","silent":true,"resource":"r","cookie":true}"#);
+        let login = login.unwrap();
+        assert!(login.cookie);
+        let opening = login.opening;
         assert_eq!(opening.credentials, Credentials::Token("t".into()));
         assert_eq!((&*opening.domain, opening.presence), ("x", None));
         assert_eq!(opening.resource.as_deref(), Some("r"));
@@ -146,7 +169,7 @@ mod tests {
             mechanism: "SCRAM-SHA-1".into(),
             initial: "biws".into(),
         };
-        assert_eq!(opening.unwrap().credentials, sasl);
+        assert_eq!(opening.unwrap().opening.credentials, sasl);
         let response = read_response(br#"{"response":"biws"}"#, 100);
         assert_eq!(response.unwrap(), "biws");
     }

@@ -63,6 +63,20 @@ pub const NO_MECHANISM: Problem = problem(
 pub const NOT_DUE: Problem = problem(409, "not-due", "no step of a login is due");
 /// The session is not ready yet.
 pub const NOT_READY: Problem = problem(409, "not-ready", "the session is not open yet");
+/// Neither a token nor a cookie came.
+pub const NO_TOKEN: Problem = problem(401, "no-token", "the request names no session");
+/// The login was for another account than the one that was named.
+pub const WRONG_ACCOUNT: Problem = problem(
+    401,
+    "wrong-account",
+    "the credentials are not those of this user",
+);
+/// A request with a cookie alone that no page of ours sent.
+pub const NO_ORIGIN: Problem = problem(
+    403,
+    "no-origin",
+    "with a cookie alone only pages of this server may do this",
+);
 /// No such session, any more or ever.
 pub const NO_SESSION: Problem = problem(404, "no-session", "there is no such session");
 /// The session ended before it was known what became of the request.
@@ -73,6 +87,8 @@ pub const SESSION_ENDED: Problem = problem(
 );
 /// Nobody was there for the grace time.
 pub const GRACE_OVER: Problem = problem(410, "grace-over", "nobody came back to the session");
+/// The server goes down.
+pub const STOPPING: Problem = problem(503, "stopping", "the server stops");
 /// Our own fault.
 pub const INTERNAL: Problem = problem(500, "internal-server-error", "the server is at fault");
 
@@ -91,9 +107,13 @@ pub const PROBLEMS: &[Problem] = &[
     NO_MECHANISM,
     NOT_DUE,
     NOT_READY,
+    NO_TOKEN,
+    WRONG_ACCOUNT,
+    NO_ORIGIN,
     NO_SESSION,
     SESSION_ENDED,
     GRACE_OVER,
+    STOPPING,
     INTERNAL,
 ];
 
@@ -175,6 +195,7 @@ impl Foreign {
     pub fn to_json(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(128);
         let mut object = Object::begin(&mut out);
+        object.text("title", &self.code.replace('-', " "));
         self.write_members(&mut object);
         object.end();
         out

@@ -24,6 +24,8 @@ pub enum Request<'a> {
     Message(Message<'a>),
     /// `presence`
     Presence(Presence<'a>),
+    /// `presence.get`
+    PresenceGet,
     /// `subscription`
     Subscription {
         to: Cow<'a, str>,
@@ -242,6 +244,7 @@ impl<'a> Wire<'a> {
                 priority: self.priority.take(),
                 xml: elements(self.xml.take(), scanner, bounds)?,
             }),
+            "presence.get" => Request::PresenceGet,
             "subscription" => Request::Subscription {
                 to: address(self.to.take())?,
                 action: word(self.action.take(), ACTIONS)?.ok_or(problem::MISSING_MEMBER)?,

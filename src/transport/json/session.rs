@@ -70,6 +70,18 @@ pub enum Media {
     Problem,
 }
 
+impl Answer {
+    /// A request is refused.
+    pub fn refusal(why: Problem) -> Self {
+        Self {
+            status: why.status,
+            media: Media::Problem,
+            body: why.to_json().into(),
+            cursor: None,
+        }
+    }
+}
+
 impl Media {
     /// The value of `Content-Type`.
     pub const fn as_str(self) -> &'static str {
@@ -105,6 +117,8 @@ pub struct Session<T> {
     told: u32,
     /// Stanzas that were given to the stream.
     sent: u32,
+    /// Who is there, by address, with the event that said so.
+    present: Vec<(Box<str>, Event)>,
     sending: VecDeque<Sending<T>>,
     remembered: VecDeque<Remembered>,
     asks: Vec<Ask<T>>,
@@ -159,6 +173,7 @@ impl<T: Copy + PartialEq> Session<T> {
             received: 0,
             told: 0,
             sent: 0,
+            present: Vec::new(),
             sending: VecDeque::new(),
             remembered: VecDeque::new(),
             asks: Vec::new(),
@@ -216,7 +231,7 @@ impl<T: Copy + PartialEq> Session<T> {
 
     /// The session is over for the client: after what it asked for before, the stream ends in
     /// order, which says unavailable and stores what nobody got.
-    fn finish(&mut self, why: Problem, actions: &mut Vec<Action<T>>) {
+    pub fn finish(&mut self, why: Problem, actions: &mut Vec<Action<T>>) {
         let mut octets = Vec::new();
         self.write_handled(&mut octets);
         octets.extend_from_slice(b"</stream:stream>");
@@ -292,9 +307,25 @@ impl<T: Copy + PartialEq> Session<T> {
         }
     }
 
-    /// The full address, once there is one.
-    pub fn address(&self) -> &str {
-        &self.address
+    /// Whose it is, and where a reader is that has everything.
+    pub fn describe(&self) -> Answer {
+        if !matches!(self.phase, Phase::Open) {
+            return Answer::refusal(problem::NOT_READY);
+        }
+        let mut body = Vec::new();
+        let mut object = Object::begin(&mut body);
+        object
+            .text("jid", &self.address)
+            .text("cursor", &self.cursor().to_string());
+        object.end();
+        answer(200, body)
+    }
+
+    /// Readers that get events until they go.
+    pub fn streams(&self) -> impl Iterator<Item = T> + use<'_, T> {
+        let streams = self.readers.iter();
+        let streams = streams.filter(|reader| reader.held_since().is_none());
+        streams.map(|reader| reader.ticket)
     }
 
     /// The number of the oldest event that is kept; the next one's, if none is.
@@ -394,15 +425,6 @@ fn answer(status: u16, body: Vec<u8>) -> Answer {
         status,
         media: Media::Json,
         body: body.into(),
-        cursor: None,
-    }
-}
-
-fn refusal(why: Problem) -> Answer {
-    Answer {
-        status: why.status,
-        media: Media::Problem,
-        body: why.to_json().into(),
         cursor: None,
     }
 }

@@ -11,6 +11,8 @@ from harness.raw import BIND, CLIENT, SASL, STREAM
 from .http import Talk, request
 
 PATH = "/http-bind"
+# What a password is told that comes too soon after wrong ones.
+WAIT = "temporary-auth-failure"
 HTTPBIND = "http://jabber.org/protocol/httpbind"
 XBOSH = "urn:xmpp:xbosh"
 BODY = f"{{{HTTPBIND}}}body"
@@ -56,13 +58,33 @@ def post(address, text, *fields):
                    *fields, body=body)
 
 
+async def fumble(server, account, count, **how):
+    """Wrong passwords from one client, all at once, each in a session of its own."""
+    async with contextlib.AsyncExitStack() as stack:
+        crowd = [await stack.enter_async_context(Bosh(server, account, **how))
+                 for _ in range(count)]
+        for bosh in crowd:
+            await bosh.open()
+        for number, bosh in enumerate(crowd):
+            await bosh.send(bosh.credentials(f"wrong {number}"))
+        assert {await bosh.verdict(await bosh.hear()) for bosh in crowd} <= {
+            "not-authorized", WAIT}
+
+
+async def verdict(server, account, **how):
+    """What the right password from there is told."""
+    async with Bosh(server, account, **how) as bosh:
+        await bosh.open()
+        return await bosh.authenticate()
+
+
 class Bosh:
     """A session. Requests go over `self.talk` unless they are given another connection."""
 
-    def __init__(self, server, account, resource="bosh", address=None, fields=()):
+    def __init__(self, server, account, resource="bosh", address=None, fields=(), before=b""):
         self.server, self.account, self.resource = server, account, resource
         self.address = address or server.http
-        self.fields = fields
+        self.fields, self.before = fields, before
         self.rid = random.randrange(1, 1 << 40)
         self.sid = self.jid = self.talk = None
         self._all = contextlib.AsyncExitStack()
@@ -75,13 +97,13 @@ class Bosh:
     async def __aexit__(self, *_):
         if self.sid is not None:
             with contextlib.suppress(Exception):
-                async with Talk(self.address) as talk:
+                async with Talk(self.address, before=self.before) as talk:
                     await talk.ask(self.post(type="terminate"))
         await self._all.aclose()
 
     async def line(self):
         """One connection more."""
-        return await self._all.enter_async_context(Talk(self.address))
+        return await self._all.enter_async_context(Talk(self.address, before=self.before))
 
     def post(self, content="", **attributes):
         """The octets of the next request, or of another if `rid` says so."""
@@ -164,7 +186,7 @@ class Bosh:
 
     async def is_gone(self):
         """No later request finds it."""
-        async with Talk(self.address) as talk:
+        async with Talk(self.address, before=self.before) as talk:
             answer = await self.ask(talk=talk)
         assert answer.condition == "item-not-found", answer
         self.sid = None

@@ -48,10 +48,13 @@ class Answer:
 
 class Talk:
     """One connection to `listen.http`. Reads by itself, so that what came before a reset is heard.
+
+    `before` is what a proxy would say first.
     """
 
-    def __init__(self, address, receive_buffer=None):
+    def __init__(self, address, receive_buffer=None, before=b""):
         self.address = address
+        self._before = before
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         self._socket.setblocking(False)
         if receive_buffer:
@@ -62,6 +65,7 @@ class Talk:
     async def __aenter__(self):
         await asyncio.get_running_loop().sock_connect(self._socket, self.address)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        await self.send(self._before)
         return self
 
     async def __aexit__(self, *_):

@@ -124,6 +124,33 @@ impl<T: Copy + PartialEq> Session<T> {
         if let Some(class) = incoming::describe(scratch, stanza, begin) {
             scratch.push(b'}');
             self.keep_written(class.name(), before, scratch, now);
+            if class == incoming::Class::Presence {
+                self.note_presence(stanza);
+            }
+        }
+    }
+
+    /// For readers that come later: the stream says each presence once.
+    fn note_presence(&mut self, presence: Element<'_>) {
+        let from = presence.attr("from");
+        let Some(from) = from.as_deref().filter(|from| **from != *self.address) else {
+            return;
+        };
+        let Some(event) = self.kept.back().map(|kept| kept.event.clone()) else {
+            return;
+        };
+        let found = self.present.iter().position(|(who, _)| **who == *from);
+        match (found, presence.attr("type").is_some()) {
+            (Some(at), true) => drop(self.present.swap_remove(at)),
+            (Some(at), false) => {
+                if let Some((_, last)) = self.present.get_mut(at) {
+                    *last = event;
+                }
+            }
+            (None, false) if self.present.len() < self.rules.present_max => {
+                self.present.push((from.into(), event));
+            }
+            (None, _) => {}
         }
     }
 

@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use zeroize::Zeroizing;
 
-use super::{Action, Phase, Session, answer, refusal};
+use super::{Action, Answer, Phase, Session, answer};
 use crate::base::time::Moment;
 use crate::transport::json::outgoing::{self, Item};
 use crate::transport::json::problem::{self, Foreign, Problem};
@@ -194,12 +194,12 @@ impl<T: Copy + PartialEq> Session<T> {
         let login = match &mut self.phase {
             Phase::Login(login) if login.step == Step::Challenged => login,
             _ => {
-                let answer = refusal(problem::NOT_DUE);
+                let answer = Answer::refusal(problem::NOT_DUE);
                 return actions.push(Action::Answer { ticket, answer });
             }
         };
         if !is_base64(response) {
-            let answer = refusal(problem::WRONG_VALUE);
+            let answer = Answer::refusal(problem::WRONG_VALUE);
             return actions.push(Action::Answer { ticket, answer });
         }
         login.ticket = Some(ticket);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Action, Answer, Media, Phase, Session, TELL_STANZAS, refusal};
+use super::{Action, Answer, Media, Phase, Session, TELL_STANZAS};
 use crate::base::time::Moment;
 use crate::transport::json::Cursor;
 use crate::transport::json::event::{Event, write_page};
@@ -57,7 +57,7 @@ impl<T: Copy + PartialEq> Session<T> {
             Phase::Open => None,
         };
         if let Some(why) = refused {
-            let answer = refusal(why);
+            let answer = Answer::refusal(why);
             return actions.push(Action::Answer { ticket, answer });
         }
         let ours = cursor.filter(|cursor| cursor.epoch == self.epoch && cursor.offset < self.next);

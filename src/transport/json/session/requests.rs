@@ -5,7 +5,7 @@ use std::sync::Arc;
 use smallvec::{SmallVec, smallvec};
 use smol_str::SmolStr;
 
-use super::{Action, Answer, Media, Phase, Session, TELL_STANZAS, answer, refusal};
+use super::{Action, Answer, Media, Phase, Session, TELL_STANZAS, answer};
 use crate::base::time::Moment;
 use crate::transport::json::Cursor;
 use crate::transport::json::event::Event;
@@ -79,6 +79,14 @@ impl<T: Copy + PartialEq> Session<T> {
             Request::Ack(cursor) => {
                 self.confirm(cursor);
                 self.tell(TELL_STANZAS, actions);
+            }
+            Request::PresenceGet => {
+                let present: Vec<Event> = self.present.iter().map(|(_, e)| e.clone()).collect();
+                return self.answer_ask(ticket, request_id, 200, actions, |object| {
+                    object.array("presences", &present, |out, event| {
+                        out.extend_from_slice(&event.json);
+                    });
+                });
             }
             Request::Ping => {}
             Request::Close => {
@@ -268,16 +276,22 @@ impl<T: Copy + PartialEq> Session<T> {
         actions: &mut Vec<Action<T>>,
     ) {
         if !self.is_socket(ticket) {
-            let answer = refusal(why);
+            let answer = Answer::refusal(why);
             return actions.push(Action::Answer { ticket, answer });
         }
         let json = refused(request_id, why.status, |object| why.write_members(object));
         say(ticket, json, actions);
     }
 
-    /// What a WebSocket sent could not be read ([`crate::transport::json::request::read`]).
-    pub fn refuse_request(&mut self, ticket: T, why: Problem, actions: &mut Vec<Action<T>>) {
-        self.refuse(ticket, None, why, actions);
+    /// A request could not be read ([`crate::transport::json::request::read`]), or is too much.
+    pub fn refuse_request(
+        &mut self,
+        ticket: T,
+        request_id: Option<&str>,
+        why: Problem,
+        actions: &mut Vec<Action<T>>,
+    ) {
+        self.refuse(ticket, request_id.map(Box::from), why, actions);
     }
 
     pub(super) fn refuse_ask(&mut self, ask: Ask<T>, why: &Foreign, actions: &mut Vec<Action<T>>) {

@@ -174,7 +174,7 @@ impl Talk {
         let mut scanner = Scanner::new();
         match request::read(body.as_bytes(), None, &mut scanner, &BOUNDS) {
             Ok(asked) => self.session.request(ticket, asked, self.now, &mut actions),
-            Err(why) => self.session.refuse_request(ticket, why, &mut actions),
+            Err(why) => self.session.refuse_request(ticket, None, why, &mut actions),
         }
         self.act(actions);
     }

@@ -1,0 +1,182 @@
+//! Links that carry the events of a session of the JSON protocol: one answer without end, or a
+//! WebSocket.
+//!
+//! A link has no place of its own in the events: what it did not take within its bound is not kept
+//! for it. It is closed, and its reader comes again and says where it was.
+
+use super::conn_of;
+use crate::base::time::Now;
+use crate::engine::links::{Link, Reading, Stream};
+use crate::engine::shard::Shard;
+use crate::engine::tube::json;
+use crate::session::effects::{Effects, LinkEffect, LinkKey};
+use crate::session::queue::Queue;
+use crate::transport::framing::Framing;
+use crate::transport::http::answer::Coding;
+use crate::transport::http::{Answer, Status};
+use crate::transport::json::event::{self, Event};
+use crate::transport::websocket::{Code, encode};
+
+/// The type of a stream of events.
+pub const EVENT_STREAM: &str = "text/event-stream";
+/// How long a browser waits before it comes again. Ours ends streams when it stops, and then needs
+/// a moment.
+const RETRY_MILLISECONDS: u32 = 2_000;
+/// Pings without any answer after which nobody is taken to be there.
+const PINGS_MAX: u8 = 2;
+
+/// A reader's link.
+pub struct Events {
+    pub queue: Queue,
+    /// The tube of its session.
+    pub session: LinkKey,
+    form: Form,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Answer(Coding),
+    WebSocket {
+        /// Pings since something came.
+        pings: u8,
+    },
+}
+
+/// The request of a link is a reader from here on.
+pub fn begin(shard: &mut Shard, key: LinkKey, session: LinkKey, fx: &mut Effects) {
+    let Some(conn) = conn_of(&mut shard.links, key) else {
+        return;
+    };
+    let Some(awaited) = conn.awaiting.take() else {
+        return;
+    };
+    let mut queue = std::mem::take(&mut conn.queue);
+    let mut coding = Coding::Nothing;
+    queue.append_octets(&mut shard.core.pool, |out| match &awaited.agreement {
+        Some(agreement) => agreement.write(out),
+        None => {
+            let answer = Answer::new(out, Status::Ok, awaited.manner.closing());
+            // A proxy that collects whole buffers would keep events back.
+            let answer = awaited.allow(answer).field("X-Accel-Buffering", "no");
+            coding = answer.stream(EVENT_STREAM);
+            let mut retry = Vec::with_capacity(16);
+            event::write_retry(&mut retry, RETRY_MILLISECONDS);
+            coding.chunk(&retry, out);
+        }
+    });
+    let Some(link) = shard.links.get_mut(key) else {
+        return;
+    };
+    let form = match awaited.agreement {
+        Some(_) => Form::WebSocket { pings: 0 },
+        None => Form::Answer(coding),
+    };
+    match form {
+        Form::WebSocket { .. } => {
+            link.framing = Framing::WebSocket;
+            link.reading = Reading::On;
+        }
+        // Nothing that comes can be meant for us.
+        Form::Answer(_) => {
+            link.reading = Reading::Off;
+            fx.link(key, LinkEffect::Pause);
+        }
+    }
+    link.stream = Stream::Events(Box::new(Events {
+        queue,
+        session,
+        form,
+    }));
+    fx.link(key, LinkEffect::Flush);
+}
+
+/// Appends an event for a reader. Returns whether the reader is still there.
+pub fn write(shard: &mut Shard, key: LinkKey, event: &Event, fx: &mut Effects) -> bool {
+    let unsent_max = shard.core.policy.limits.link_output_octets_max;
+    let Some(Stream::Events(events)) = shard.links.get_mut(key).map(|link| &mut link.stream) else {
+        return false;
+    };
+    let pool = &mut shard.core.pool;
+    match events.form {
+        Form::WebSocket { .. } => events
+            .queue
+            .append_octets(pool, |out| event.write_websocket(out)),
+        Form::Answer(coding) => {
+            let mut block = pool.take();
+            event.write_stream(&mut block);
+            events
+                .queue
+                .append_octets(pool, |out| coding.chunk(&block, out));
+            pool.give(block);
+        }
+    }
+    let is_slow = events.queue.unsent_octets() > unsent_max;
+    let effect = match is_slow {
+        true => LinkEffect::Abort,
+        false => LinkEffect::Flush,
+    };
+    fx.link(key, effect);
+    !is_slow
+}
+
+/// A reader gets no more.
+pub fn end(shard: &mut Shard, key: LinkKey, fx: &mut Effects) {
+    let Some(link) = shard.links.get_mut(key) else {
+        return;
+    };
+    let Stream::Events(events) = &mut link.stream else {
+        return;
+    };
+    let mut queue = std::mem::take(&mut events.queue);
+    let form = events.form;
+    queue.append_octets(&mut shard.core.pool, |out| match form {
+        Form::Answer(coding) => coding.last_chunk(out),
+        Form::WebSocket { .. } => encode::write_close(out, Some(Code::NORMAL), ""),
+    });
+    link.close_with(queue, key, fx);
+}
+
+/// Shows a reader, and the proxies before it, that somebody is here.
+pub fn show_life(shard: &mut Shard, key: LinkKey, fx: &mut Effects) {
+    let Some(Stream::Events(events)) = shard.links.get_mut(key).map(|link| &mut link.stream) else {
+        return;
+    };
+    let pool = &mut shard.core.pool;
+    match &mut events.form {
+        Form::Answer(coding) => {
+            let coding = *coding;
+            let mut comment = Vec::with_capacity(4);
+            event::write_alive(&mut comment);
+            events
+                .queue
+                .append_octets(pool, |out| coding.chunk(&comment, out));
+        }
+        Form::WebSocket { pings } if *pings >= PINGS_MAX => {
+            return fx.link(key, LinkEffect::Abort);
+        }
+        Form::WebSocket { pings } => {
+            *pings += 1;
+            events
+                .queue
+                .append_octets(pool, |out| encode::write_ping(out, b""));
+        }
+    }
+    fx.link(key, LinkEffect::Flush);
+}
+
+/// Something came from a reader. Returns its session.
+pub fn heard(link: &mut Link) -> Option<LinkKey> {
+    let Stream::Events(events) = &mut link.stream else {
+        return None;
+    };
+    if let Form::WebSocket { pings } = &mut events.form {
+        *pings = 0;
+    }
+    Some(events.session)
+}
+
+/// The socket is gone.
+pub fn closed(shard: &mut Shard, key: LinkKey, mut events: Events, now: Now, fx: &mut Effects) {
+    events.queue.discard(&mut shard.core.pool);
+    json::gone(shard, events.session, key, now, fx);
+}

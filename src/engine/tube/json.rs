@@ -1,0 +1,491 @@
+//! Sessions of encke's own protocol (`docs/json.md`): [`transport::json`](crate::transport::json)
+//! decides what becomes of requests and who gets which event.
+//!
+//! A session is born at the home of its account and stays there. The token that its client has
+//! names the shard and the tube, so nothing is looked up, and whoever uses it comes to that shard
+//! with its link: requests, readers and stream are in one place, and an event is one append to each
+//! reader's queue.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use smallvec::SmallVec;
+use subtle::ConstantTimeEq as _;
+
+use super::{Guest, unread_octets};
+use crate::base::slab::Mirror;
+use crate::base::time::{Moment, Now};
+use crate::engine::http::{self, events, session_answered};
+use crate::engine::links::Link;
+use crate::engine::reading::bounds_of_requests;
+use crate::engine::shard::Shard;
+use crate::session::ctx::{Core, Due};
+use crate::session::effects::{Effects, LinkEffect, LinkKey, LinkTag};
+use crate::session::session::Flags;
+use crate::store::ShardId;
+use crate::stream::c2s::Negotiation;
+use crate::stream::sasl::Bindings;
+use crate::transport::json::problem::{self, Problem};
+use crate::transport::json::request::{self, Asked};
+use crate::transport::json::session::{Action, Answer, Kind, Opening, Session};
+use crate::transport::json::{Cursor, Rules};
+
+/// A stream of events and a WebSocket hear something at least this often: proxies close what is
+/// silent for a minute.
+const ALIVE: Duration = Duration::from_secs(50);
+/// The longest requests that a stream may leave unread before more are refused.
+const UNREAD_REQUESTS_MAX: usize = 4;
+
+/// The sessions of a shard.
+#[derive(Default)]
+pub struct Sessions {
+    /// By the tube's key; empty while a session is in the middle of something.
+    here: Mirror<LinkTag, Option<Box<Tube>>>,
+    /// What the last one was granted, for others like it.
+    rules: Option<Arc<Rules>>,
+}
+
+struct Tube {
+    secret: u128,
+    session: Session<LinkKey>,
+    guest: Guest,
+    /// The entry of the wheel that counts; others are left over.
+    wakes: Option<Moment>,
+    /// When readers are due a sign of life.
+    alive: Moment,
+    /// The client wants its token as a cookie, and whether for TLS only.
+    cookie: Option<Secured>,
+    /// The stream tells of stored messages at once.
+    is_prompt: bool,
+}
+
+/// Whether a cookie may go out in clear.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Secured {
+    No,
+    Yes,
+}
+
+/// The token of a session, in 52 hexadecimal digits: where it is, and that its holder may use it.
+#[derive(Clone, Copy)]
+pub struct Name {
+    shard: ShardId,
+    key: LinkKey,
+    secret: u128,
+}
+
+impl Name {
+    /// Reads a token.
+    pub fn parse(text: &str) -> Option<Self> {
+        let is_lower = |octet: u8| octet.is_ascii_digit() || (b'a'..=b'f').contains(&octet);
+        if text.len() != 52 || !text.bytes().all(is_lower) {
+            return None;
+        }
+        let (shard, rest) = text.split_at_checked(4)?;
+        let (key, secret) = rest.split_at_checked(16)?;
+        Some(Self {
+            shard: u16::from_str_radix(shard, 16).ok()?,
+            key: LinkKey::from_bits(u64::from_str_radix(key, 16).ok()?),
+            secret: u128::from_str_radix(secret, 16).ok()?,
+        })
+    }
+
+    fn text(self) -> String {
+        let Self { shard, key, secret } = self;
+        format!("{shard:04x}{:016x}{secret:032x}", key.to_bits())
+    }
+}
+
+/// Where the session of a token is.
+pub enum Found {
+    Here(LinkKey),
+    There(ShardId),
+    Nowhere,
+}
+
+impl Sessions {
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.here.len()
+    }
+
+    /// Whether a tube is one of them, and not in the middle of something.
+    pub fn is_here(&self, key: LinkKey) -> bool {
+        self.get(key).is_some()
+    }
+
+    fn get(&self, key: LinkKey) -> Option<&Tube> {
+        self.here.get(key.unmarked())?.as_deref()
+    }
+
+    fn get_mut(&mut self, key: LinkKey) -> Option<&mut Tube> {
+        self.here.get_mut(key.unmarked())?.as_deref_mut()
+    }
+
+    fn rules(&mut self, core: &Core) -> Arc<Rules> {
+        let limits = &core.policy.limits;
+        let rules = Rules {
+            login_timeout: limits.login_timeout,
+            poll_timeout: limits.json_poll_timeout,
+            grace: limits.json_grace,
+            ..Rules::default()
+        };
+        match &self.rules {
+            Some(same) if **same == rules => same.clone(),
+            _ => self.rules.insert(Arc::new(rules)).clone(),
+        }
+    }
+
+    fn take(&mut self, key: LinkKey) -> Option<Box<Tube>> {
+        self.here.get_mut(key.unmarked())?.take()
+    }
+
+    fn put(&mut self, key: LinkKey, tube: Box<Tube>) {
+        self.here.place(key.unmarked(), Some(tube));
+    }
+}
+
+/// Looks for the session of a token.
+pub fn find(shard: &Shard, name: &Name) -> Found {
+    if name.shard != shard.core.shard {
+        return match name.shard < shard.core.shards {
+            true => Found::There(name.shard),
+            false => Found::Nowhere,
+        };
+    }
+    let tube = shard.tubes.json.get(name.key);
+    let is_same = |tube: &Tube| {
+        let (ours, given) = (tube.secret.to_ne_bytes(), name.secret.to_ne_bytes());
+        bool::from(ours.ct_eq(&given))
+    };
+    match name.key.is_marked() && tube.is_some_and(is_same) {
+        true => Found::Here(name.key),
+        false => Found::Nowhere,
+    }
+}
+
+/// A session is asked for by the request of `link`. The answer comes by
+/// [`session_answered`].
+///
+/// # Errors
+/// There is no room, or the server stops.
+pub fn open(
+    shard: &mut Shard,
+    link: LinkKey,
+    opening: &Opening<'_>,
+    peer: IpAddr,
+    cookie: Option<Secured>,
+    now: Now,
+    fx: &mut Effects,
+) -> Result<(), Problem> {
+    if shard.stopping {
+        return Err(problem::STOPPING);
+    }
+    if shard.tubes.is_full(peer, &shard.core) {
+        return Err(problem::TOO_MANY);
+    }
+    let mut negotiation = Negotiation::clear();
+    // There is no STARTTLS here: the link is as secure as it will be.
+    negotiation.secured(Bindings::default());
+    let key = shard
+        .links
+        .insert_tube(Link::new(negotiation, peer, now.mono));
+    let name = Name {
+        shard: shard.core.shard,
+        key,
+        secret: shard.core.random(),
+    };
+    // Cursors of one session mean nothing to the next one of the same tube.
+    let epoch = shard.core.random() as u32;
+    let rules = shard.tubes.json.rules(&shard.core);
+    let mut actions = Vec::new();
+    let session = Session::open(
+        opening,
+        link,
+        &name.text(),
+        epoch,
+        rules,
+        now.mono,
+        &mut actions,
+    );
+    let tube = Box::new(Tube {
+        secret: name.secret,
+        session,
+        guest: shard.tubes.admit(peer),
+        wakes: None,
+        alive: Moment(u64::MAX),
+        cookie,
+        is_prompt: false,
+    });
+    // While it is in the middle of its first request.
+    shard.tubes.json.here.place(key.unmarked(), None);
+    http::attend_session(shard, link, key);
+    let at = now.mono.after(shard.core.policy.limits.login_timeout);
+    shard.core.wheel.set(at, Due::Link(key));
+    carry_out(shard, key, tube, actions, now, fx);
+    Ok(())
+}
+
+/// Does something with a session, then everything that follows of it.
+fn visit(
+    shard: &mut Shard,
+    key: LinkKey,
+    now: Now,
+    fx: &mut Effects,
+    act: impl FnOnce(&mut Session<LinkKey>, &mut Vec<Action<LinkKey>>),
+) {
+    if let Some(mut tube) = shard.tubes.json.take(key) {
+        let mut actions = Vec::new();
+        act(&mut tube.session, &mut actions);
+        carry_out(shard, key, tube, actions, now, fx);
+    }
+}
+
+/// The next step of a login.
+pub fn respond(
+    shard: &mut Shard,
+    key: LinkKey,
+    link: LinkKey,
+    response: &str,
+    now: Now,
+    fx: &mut Effects,
+) {
+    http::attend_session(shard, link, key);
+    visit(shard, key, now, fx, |session, actions| {
+        session.respond(link, response, actions);
+    });
+}
+
+/// A request, of a link or of a reader over WebSocket.
+pub fn request(
+    shard: &mut Shard,
+    key: LinkKey,
+    link: LinkKey,
+    asked: Asked<'_>,
+    now: Now,
+    fx: &mut Effects,
+) {
+    http::attend_session(shard, link, key);
+    if is_stuck(shard, key) {
+        return visit(shard, key, now, fx, |session, actions| {
+            let id = asked.request_id.as_deref();
+            session.refuse_request(link, id, problem::TOO_MANY, actions);
+        });
+    }
+    visit(shard, key, now, fx, |session, actions| {
+        session.request(link, asked, now.mono, actions);
+    });
+}
+
+/// Whether the stream waits for something and has enough to do then.
+fn is_stuck(shard: &Shard, key: LinkKey) -> bool {
+    let bound = shard.core.policy.limits.stanza_octets_max * UNREAD_REQUESTS_MAX;
+    unread_octets(shard, key) > bound
+}
+
+/// A text message of a reader.
+pub fn said(
+    shard: &mut Shard,
+    key: LinkKey,
+    link: LinkKey,
+    text: &[u8],
+    now: Now,
+    fx: &mut Effects,
+) {
+    let mut scanner = shard.scanners.pop().unwrap_or_default();
+    let bounds = bounds_of_requests(&shard.core);
+    match request::read(text, None, &mut scanner, &bounds) {
+        Ok(asked) => request(shard, key, link, asked, now, fx),
+        Err(why) => visit(shard, key, now, fx, |session, actions| {
+            session.refuse_request(link, None, why, actions);
+        }),
+    }
+    shard.give_scanner(scanner);
+}
+
+/// The request of `link` becomes a reader.
+pub fn attach(
+    shard: &mut Shard,
+    key: LinkKey,
+    link: LinkKey,
+    kind: Kind,
+    cursor: Option<Cursor>,
+    now: Now,
+    fx: &mut Effects,
+) {
+    http::attend_session(shard, link, key);
+    if let Some(tube) = shard.tubes.json.get_mut(key)
+        && tube.session.streams().next().is_none()
+    {
+        tube.alive = now.mono.after(ALIVE);
+    }
+    visit(shard, key, now, fx, |session, actions| {
+        session.attach(link, kind, cursor, now.mono, actions);
+    });
+}
+
+/// The link of a reader, or of a request that waits, is gone.
+pub fn gone(shard: &mut Shard, key: LinkKey, link: LinkKey, now: Now, fx: &mut Effects) {
+    visit(shard, key, now, fx, |session, actions| {
+        session.detach(link, now.mono, actions);
+    });
+}
+
+/// What a session says of itself.
+pub fn describe(shard: &Shard, key: LinkKey) -> Option<Answer> {
+    let tube = shard.tubes.json.get(key)?;
+    Some(tube.session.describe())
+}
+
+/// The server stops: sessions end in order, which stores what nobody confirmed.
+pub fn stop(shard: &mut Shard, now: Now, fx: &mut Effects) {
+    let keys = shard.tubes.json.here.iter().map(|(key, _)| key.marked());
+    for key in keys.collect::<Vec<_>>() {
+        visit(shard, key, now, fx, |session, actions| {
+            session.finish(problem::STOPPING, actions);
+        });
+    }
+}
+
+/// Does what the engine asked for.
+pub fn apply(shard: &mut Shard, key: LinkKey, effect: LinkEffect, now: Now, fx: &mut Effects) {
+    match effect {
+        LinkEffect::Flush | LinkEffect::Close | LinkEffect::Resume => {
+            visit(shard, key, now, fx, |_, _| {});
+        }
+        LinkEffect::Authenticated => {
+            if let Some(mut tube) = shard.tubes.json.take(key) {
+                shard.tubes.prove(&mut tube.guest);
+                shard.tubes.json.put(key, tube);
+            }
+        }
+        // The session was born at the home of the account that it was asked for, so this is
+        // another one.
+        LinkEffect::HandOff(_) => visit(shard, key, now, fx, |session, actions| {
+            session.abandon(problem::WRONG_ACCOUNT, actions);
+        }),
+        LinkEffect::Abort => visit(shard, key, now, fx, |session, actions| {
+            session.abandon(problem::SESSION_ENDED, actions);
+        }),
+        // What comes while a stream does not read waits as its unread octets, within a bound.
+        LinkEffect::Pause | LinkEffect::StartTls => {}
+    }
+}
+
+/// Does what came of something, gives the stream's output to the session, and so on until nothing
+/// comes of it any more.
+fn carry_out(
+    shard: &mut Shard,
+    key: LinkKey,
+    mut tube: Box<Tube>,
+    mut actions: Vec<Action<LinkKey>>,
+    now: Now,
+    fx: &mut Effects,
+) {
+    let mut scanner = shard.scanners.pop().unwrap_or_default();
+    let mut scratch = std::mem::take(&mut shard.tubes.scratch);
+    loop {
+        // What this brings for other tubes waits in its lane.
+        perform(shard, key, &mut tube, &mut actions, now, fx);
+        let output = shard.output(key);
+        let taken = tube
+            .session
+            .settle(output, &mut scanner, &mut scratch, now.mono, &mut actions);
+        if taken > 0 {
+            shard.wrote(key, taken, now, fx);
+        }
+        if actions.is_empty() {
+            break;
+        }
+    }
+    shard.tubes.scratch = scratch;
+    shard.give_scanner(scanner);
+    if tube.session.is_over() {
+        shard.tubes.prove(&mut tube.guest);
+        shard.tubes.json.here.remove(key.unmarked());
+        return shard.closed(key, now, fx);
+    }
+    if !tube.is_prompt {
+        tube.is_prompt = make_prompt(shard, key);
+    }
+    arm(shard, key, &mut tube);
+    shard.tubes.json.put(key, tube);
+}
+
+fn perform(
+    shard: &mut Shard,
+    key: LinkKey,
+    tube: &mut Tube,
+    actions: &mut Vec<Action<LinkKey>>,
+    now: Now,
+    fx: &mut Effects,
+) {
+    let mut lost: SmallVec<[LinkKey; 4]> = SmallVec::new();
+    for action in actions.drain(..) {
+        match action {
+            Action::Stream(octets) => shard.receive(key, &octets, now, fx),
+            Action::Answer { ticket, answer } => {
+                let cookie = tube.cookie.filter(|_| answer.status == 201);
+                let name = Name {
+                    shard: shard.core.shard,
+                    key,
+                    secret: tube.secret,
+                };
+                let token = cookie.map(|secured| (name.text(), secured));
+                session_answered(shard, ticket, &answer, token, now, fx);
+            }
+            Action::Begin { ticket } => events::begin(shard, ticket, key, fx),
+            Action::Event { ticket, event } => {
+                if !events::write(shard, ticket, &event, fx) {
+                    lost.push(ticket);
+                }
+            }
+            Action::End { ticket } => events::end(shard, ticket, fx),
+            Action::Lost => {}
+        }
+    }
+    for ticket in lost {
+        tube.session.detach(ticket, now.mono, actions);
+    }
+}
+
+/// Whoever waits for a message to be stored waits for the stream to say so.
+fn make_prompt(shard: &mut Shard, key: LinkKey) -> bool {
+    let session = shard.links.get(key).and_then(Link::session);
+    let session = session.and_then(|session| shard.core.sessions.get_mut(session));
+    session.is_some_and(|session| session.flags.set(Flags::PROMPT))
+}
+
+/// The next deadline, if it is earlier than what is set already.
+fn arm(shard: &mut Shard, key: LinkKey, tube: &mut Tube) {
+    let alive = match tube.session.streams().next() {
+        Some(_) => tube.alive,
+        None => Moment(u64::MAX),
+    };
+    let next = tube.session.next_deadline().unwrap_or(alive).min(alive);
+    if next < Moment(u64::MAX) && tube.wakes.is_none_or(|set| next < set) {
+        tube.wakes = Some(next);
+        shard.core.wheel.set(next, Due::Tube(key));
+    }
+}
+
+/// A deadline of a session.
+pub fn due(shard: &mut Shard, key: LinkKey, now: Now, fx: &mut Effects) {
+    let Some(mut tube) = shard.tubes.json.take(key) else {
+        return;
+    };
+    if tube.wakes.is_none_or(|at| at > now.mono) {
+        return shard.tubes.json.put(key, tube);
+    }
+    tube.wakes = None;
+    let mut actions = Vec::new();
+    tube.session.expire(now.mono, &mut actions);
+    if tube.alive <= now.mono {
+        tube.alive = now.mono.after(ALIVE);
+        for link in tube.session.streams() {
+            events::show_life(shard, link, fx);
+        }
+    }
+    carry_out(shard, key, tube, actions, now, fx);
+}
