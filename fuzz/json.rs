@@ -8,6 +8,7 @@ use encke::transport::json::problem::Problem;
 use encke::transport::json::request::{self, Asked, Request};
 use encke::transport::json::session::{Action, Credentials, Kind, Opening, Session};
 use encke::transport::json::{Cursor, Rules};
+use encke::xmpp::jid::BareJid;
 use encke::xmpp::xml::{Bounds, Progress, Scanner, StreamScope};
 
 const BOUNDS: Bounds = Bounds {
@@ -57,7 +58,7 @@ struct Talk {
 impl Talk {
     fn new(silent: bool) -> Self {
         let opening = Opening {
-            domain: "b".into(),
+            account: BareJid::parse("a@b").expect("an address"),
             credentials: Credentials::Password {
                 user: "a".into(),
                 password: "x".into(),
@@ -187,7 +188,9 @@ impl Talk {
                 assert_eq!(reader, Some(None));
             }
             Action::Event { ticket, event } => {
-                let value: serde_json::Value = serde_json::from_slice(&event.json).unwrap();
+                let mut json = Vec::new();
+                event.write(&mut json);
+                let value: serde_json::Value = serde_json::from_slice(&json).unwrap();
                 assert_eq!(value["type"], event.name);
                 let at = self.waiting.get_mut(&ticket).and_then(Option::as_mut);
                 let at = at.expect("a reader that has begun");

@@ -38,6 +38,8 @@ mod bosh;
 pub mod events;
 /// XEP-0156: where streams can be had.
 mod host_meta;
+/// A page to chat with.
+mod page;
 /// What is served where.
 mod routes;
 /// encke's own protocol.

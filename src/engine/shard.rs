@@ -362,7 +362,7 @@ impl Shard {
         };
         route::drain(&mut ctx, batch);
         for letter in batch.letters() {
-            tube::bosh::receive(self, letter, now, fx);
+            tube::receive(self, letter, now, fx);
         }
         batch.clear();
     }

@@ -10,11 +10,13 @@ use std::net::IpAddr;
 
 use foldhash::quality::RandomState;
 
+use super::http;
 use super::links::Reading;
 use super::shard::Shard;
 use crate::base::time::Now;
 use crate::session::ctx::Core;
 use crate::session::effects::{Effects, LinkKey};
+use crate::session::parcel::Letter;
 
 /// XMPP over BOSH.
 pub mod bosh;
@@ -76,6 +78,23 @@ impl Tubes {
                 self.unproven.remove(&guest.peer);
             }
         }
+    }
+}
+
+/// A letter came from another shard.
+pub fn receive(shard: &mut Shard, letter: Letter, now: Now, fx: &mut Effects) {
+    match letter {
+        Letter::Post { ticket, body } => bosh::passed_on(shard, ticket, body.into(), now, fx),
+        Letter::Answer {
+            link,
+            status,
+            kind,
+            body,
+        } => http::tube_answered(shard, link, status, kind, &body, now, fx),
+        Letter::Gone { sid, ticket } => bosh::gone(shard, sid, ticket, now, fx),
+        Letter::Tube(moving) => bosh::moved_in(shard, moving, now, fx),
+        Letter::Left { sid } => bosh::left(shard, sid),
+        Letter::Publication { topic, json } => json::published(shard, &topic, &json, now, fx),
     }
 }
 

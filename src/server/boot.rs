@@ -34,6 +34,7 @@ use crate::store::{Recovered, StreamId};
 use crate::transport::http::forwarded::Source;
 use crate::transport::http::network::Networks;
 use crate::transport::http::origin::Origins;
+use crate::transport::json::topic::Topics;
 
 /// How often the certificate is looked at.
 const DAY: Duration = Duration::from_secs(86_400);
@@ -325,6 +326,7 @@ pub fn policy(config: &Config, plan: &Plan, secret: [u8; 32]) -> Policy {
                 "forwarded" => Source::Forwarded,
                 _ => Source::XForwardedFor,
             },
+            topics: Topics::new(config.http_topics.iter().map(String::as_str)).unwrap_or_default(),
             public_url: config.http_public_url.clone(),
         },
         limits,

@@ -34,6 +34,7 @@ pub struct Config {
     pub http_proxies: Vec<String>,
     pub http_proxy_header: String,
     pub http_proxy_protocol: bool,
+    pub http_topics: Vec<String>,
     pub http_public_url: Option<String>,
     /// Zero: the server decides.
     pub shards: u16,
@@ -107,6 +108,7 @@ impl Default for Config {
             require_tls: true,
             http_origins: Vec::new(),
             http_proxies: Vec::new(),
+            http_topics: Vec::new(),
             http_proxy_header: "x-forwarded-for".into(),
             http_proxy_protocol: false,
             http_public_url: None,

@@ -49,6 +49,7 @@ pub fn banner(listeners: &Listeners, domain: &str, data_dir: &str) -> String {
         "\
 encke is running in standalone mode: on this machine only, to try it out.
 
+  open        http://{}/   in two private windows, as two of these users
   log in as   {}
               {}   @{domain}
   password    {PASSWORD}
@@ -62,6 +63,7 @@ encke is running in standalone mode: on this machine only, to try it out.
   More users:  encke user add NAME@{domain}      How it is doing:  encke status
   A real server starts with:  encke config sample > encke.toml       Stop with Ctrl-C.
 ",
+        first(&listeners.http),
         NAMES[..4].join(" "),
         NAMES[4..].join(" "),
         list(&listeners.c2s),
@@ -87,6 +89,6 @@ mod tests {
         assert!(text.lines().count() <= 15);
         assert!(text.lines().all(|line| line.len() <= 100));
         assert!(NAMES.iter().all(|name| text.contains(name)));
-        assert!(text.contains(PASSWORD));
+        assert!(text.contains(PASSWORD) && text.contains("http://127.0.0.1:5280/ "));
     }
 }

@@ -313,6 +313,13 @@ pub const ROWS: &[Row] = &[
     )
     .example("[\"https://chat.example.org\"]"),
     Row::new(
+        "http.topics",
+        Kind::Topics,
+        texts!(http_topics),
+        "Topics of the JSON protocol, each with the key of who may publish: name:key.",
+    )
+    .example("[\"news:a-key-of-sixteen-characters-or-more\"]"),
+    Row::new(
         "http.proxies",
         Kind::Networks,
         texts!(http_proxies),

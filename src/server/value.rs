@@ -7,6 +7,7 @@ use toml::de::DeValue;
 
 use crate::transport::http::network::Networks;
 use crate::transport::http::origin::Origins;
+use crate::transport::json::topic::Topics;
 use crate::xmpp::jid::BareJid;
 
 /// What one option is set to.
@@ -48,6 +49,8 @@ pub enum Kind {
     Uris,
     /// Web origins (RFC 6454): scheme, host and perhaps a port.
     Origins,
+    /// Topics and their keys.
+    Topics,
     /// Networks of IP addresses, such as `10.0.0.0/8`.
     Networks,
     /// Where a web server begins: an origin and perhaps a path.
@@ -116,6 +119,7 @@ impl Kind {
             Self::Addresses => raw.texts("address", address),
             Self::Uris => raw.texts("URI", uri),
             Self::Origins => raw.texts("origin", origin),
+            Self::Topics => raw.texts("topic", topic),
             Self::Networks => raw.texts("network", network),
             Self::Url => url(raw.text()?).map(Value::Text),
             Self::Path | Self::Target => match raw.text()? {
@@ -146,6 +150,7 @@ impl Kind {
             Self::Target => "\"stderr\", \"stdout\" or a path".into(),
             Self::Uris => "list of mailto:, xmpp: or https: URIs".into(),
             Self::Origins => "list of web origins".into(),
+            Self::Topics => "list of names with keys".into(),
             Self::Networks => "list of networks".into(),
             Self::Url => "http: or https: URL".into(),
             Self::Hexadecimal { octets } => format!("{octets} octets in hexadecimal"),
@@ -326,6 +331,17 @@ fn origin(text: &str) -> Result<String, String> {
             "{text:?} is no origin; give scheme, host and perhaps a port, such as \
              \"https://chat.example.org\""
         )),
+    }
+}
+
+fn topic(text: &str) -> Result<String, String> {
+    match Topics::new([text]) {
+        Ok(_) => Ok(text.into()),
+        Err(_) => Err(
+            "a topic is a name of letters, digits and -._~, a colon, and a key of 16 \
+             characters or more"
+                .into(),
+        ),
     }
 }
 

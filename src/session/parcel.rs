@@ -40,6 +40,8 @@ pub enum Letter {
     Tube(Box<dyn Any + Send>),
     /// A session that was born there has ended.
     Left { sid: u128 },
+    /// What was published to a topic.
+    Publication { topic: Arc<str>, json: Arc<[u8]> },
 }
 
 impl Letter {
@@ -47,6 +49,7 @@ impl Letter {
         let body = match self {
             Self::Post { body, .. } => body.len(),
             Self::Answer { body, .. } => body.len(),
+            Self::Publication { json, .. } => json.len(),
             Self::Gone { .. } | Self::Tube(_) | Self::Left { .. } => 0,
         };
         body + size_of::<Self>()

@@ -4,6 +4,7 @@ use crate::base::limits::Limits;
 use crate::transport::http::forwarded::Source;
 use crate::transport::http::network::Networks;
 use crate::transport::http::origin::Origins;
+use crate::transport::json::topic::Topics;
 
 /// What web clients are allowed and told.
 #[derive(Clone, Debug)]
@@ -16,6 +17,8 @@ pub struct HttpPolicy {
     pub proxy_protocol: bool,
     /// Where they say it.
     pub proxy_header: Source,
+    /// What programs may publish to sessions of the JSON protocol.
+    pub topics: Topics,
     /// How browsers reach this server, without a slash at the end; none: as the request says.
     pub public_url: Option<String>,
 }
@@ -27,6 +30,7 @@ impl Default for HttpPolicy {
             proxies: Networks::default(),
             proxy_protocol: false,
             proxy_header: Source::XForwardedFor,
+            topics: Topics::default(),
             public_url: None,
         }
     }

@@ -19,6 +19,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use self::topic::Topics;
+
 /// What readers get, and how it is framed for each kind of them.
 pub mod event;
 /// What a stream brings, as events.
@@ -33,6 +35,8 @@ pub mod problem;
 pub mod request;
 /// Who gets what, and when.
 pub mod session;
+/// What a program publishes to many sessions.
+pub mod topic;
 /// The only place that writes JSON.
 mod writer;
 
@@ -63,6 +67,8 @@ pub struct Rules {
     pub remembered_max: usize,
     /// How long they are.
     pub remembered: Duration,
+    /// What may be subscribed to.
+    pub topics: Topics,
 }
 
 impl Default for Rules {
@@ -80,6 +86,7 @@ impl Default for Rules {
             waiting_max: 64,
             remembered_max: 256,
             remembered: Duration::from_secs(600),
+            topics: Topics::default(),
         }
     }
 }

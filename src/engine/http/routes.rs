@@ -1,7 +1,7 @@
 //! What is served where. A path is served exactly as it stands here, or not at all
 //! (SECURITY class 47).
 
-use super::{Call, Outcome, bosh, host_meta, say, session, upgrade};
+use super::{Call, Outcome, bosh, host_meta, page, say, session, upgrade};
 use crate::engine::shard::Shard;
 use crate::session::effects::{Effects, Errand, ErrandKind};
 use crate::transport::http::answer::{Answer, Problem};
@@ -10,9 +10,17 @@ use crate::transport::http::{Field, Method, Status};
 
 /// One resource.
 pub struct Route {
+    /// With a slash at its end: everything below it.
     pub path: &'static str,
     pub methods: &'static [Method],
     serve: fn(&mut Shard, &Call<'_>, &[u8], &mut Effects) -> Outcome,
+}
+
+impl Route {
+    fn serves(&self, path: &str) -> bool {
+        let is_tree = self.path.len() > 1 && self.path.ends_with('/');
+        path == self.path || (is_tree && path.starts_with(self.path))
+    }
 }
 
 const READ: &[Method] = &[Method::Get, Method::Head];
@@ -22,6 +30,11 @@ const POST: &[Method] = &[Method::Post, Method::Options];
 
 /// All of them.
 pub const ROUTES: &[Route] = &[
+    Route {
+        path: "/",
+        methods: READ,
+        serve: page::serve,
+    },
     Route {
         path: upgrade::PATH,
         methods: GET,
@@ -78,6 +91,11 @@ pub const ROUTES: &[Route] = &[
         serve: session::roster,
     },
     Route {
+        path: session::TOPICS,
+        methods: POST,
+        serve: session::publish,
+    },
+    Route {
         path: "/v1/iq",
         methods: POST,
         serve: |shard, call, body, fx| session::ask(shard, call, body, Some("iq"), fx),
@@ -121,7 +139,7 @@ const TEXT: &str = "text/plain; charset=utf-8";
 /// Finds who serves a request.
 pub fn dispatch(shard: &mut Shard, call: &Call<'_>, body: &[u8], fx: &mut Effects) -> Outcome {
     let path = &*call.request.path;
-    let Some(route) = ROUTES.iter().find(|route| route.path == path) else {
+    let Some(route) = ROUTES.iter().find(|route| route.serves(path)) else {
         return call.problem(
             shard,
             Status::NotFound,

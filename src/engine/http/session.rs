@@ -15,7 +15,7 @@ use crate::transport::http::{Field, Method, Scheme, Status};
 use crate::transport::json::problem::{self, Problem};
 use crate::transport::json::request::{self, Asked, Request};
 use crate::transport::json::session::{Answer, Kind};
-use crate::transport::json::{Cursor, PROTOCOL, opening};
+use crate::transport::json::{Cursor, PROTOCOL, opening, topic};
 use crate::xmpp::jid::Jid;
 
 /// The cookie that has the token.
@@ -70,6 +70,30 @@ pub fn ask(
     finish(ask_with(shard, call, body, implied, fx))
 }
 
+/// Where topics are, each under its name.
+pub const TOPICS: &str = "/v1/topics/";
+/// Octets of a publication.
+const PUBLICATION_OCTETS_MAX: usize = 16_384;
+
+/// `/v1/topics/NAME`
+pub fn publish(shard: &mut Shard, call: &Call<'_>, body: &[u8], fx: &mut Effects) -> Outcome {
+    finish(publish_to(shard, call, body, fx))
+}
+
+fn publish_to(shard: &mut Shard, call: &Call<'_>, body: &[u8], fx: &mut Effects) -> Checked<()> {
+    check(shard, call)?;
+    let key = bearer(call).ok_or_else(|| refuse(shard, call, problem::NO_TOKEN))?;
+    let name = call.request.path.strip_prefix(TOPICS).unwrap_or_default();
+    let topic = shard.core.policy.http.topics.open(name, key);
+    let topic = topic.ok_or_else(|| refuse(shard, call, problem::NO_TOPIC))?;
+    if body.len() > PUBLICATION_OCTETS_MAX {
+        return Err(refuse(shard, call, problem::TOO_LARGE));
+    }
+    let json = topic::publication(&topic, body).map_err(|why| refuse(shard, call, why))?;
+    json::publish(shard, &topic, &json, call.now, fx);
+    Err(write(shard, call.key, &Answer::accepted()))
+}
+
 /// `/v1/roster`
 pub fn roster(shard: &mut Shard, call: &Call<'_>, body: &[u8], fx: &mut Effects) -> Outcome {
     match call.request.method {
@@ -98,7 +122,7 @@ fn open(shard: &mut Shard, call: &Call<'_>, body: &[u8], fx: &mut Effects) -> Ch
     check(shard, call)?;
     let octets_max = shard.core.policy.limits.preauth_stanza_octets_max;
     let login = opening::read(body, octets_max).map_err(|why| refuse(shard, call, why))?;
-    let home = shard.core.home(login.account.as_str());
+    let home = shard.core.home(login.opening.account.as_str());
     if home != shard.core.shard {
         return Err(Outcome::Elsewhere(home));
     }
@@ -259,7 +283,8 @@ fn read_cursor(
     call: &Call<'_>,
     text: Option<Cow<'_, str>>,
 ) -> Checked<Option<Cursor>> {
-    match text.as_deref().map(Cursor::parse) {
+    let said = text.as_deref().filter(|text| !text.is_empty());
+    match said.map(Cursor::parse) {
         None => Ok(None),
         Some(Some(cursor)) => Ok(Some(cursor)),
         Some(None) => Err(refuse(shard, call, problem::WRONG_VALUE)),
@@ -307,12 +332,17 @@ fn find(shard: &mut Shard, call: &Call<'_>) -> Checked<LinkKey> {
     }
 }
 
+/// RFC 6750 section 2.1.
+fn bearer<'c>(call: &Call<'c>) -> Option<&'c str> {
+    let (scheme, token) = call.request.header(Field::Authorization)?.split_once(' ')?;
+    let is_bearer = scheme.eq_ignore_ascii_case("bearer");
+    is_bearer.then(|| token.trim_ascii())
+}
+
 fn name_of(call: &Call<'_>) -> Option<(Name, Proof)> {
     let fields = &call.request.fields;
-    if let Some(authorization) = call.request.header(Field::Authorization) {
-        let (scheme, token) = authorization.split_once(' ')?;
-        let token = scheme.eq_ignore_ascii_case("bearer").then_some(token)?;
-        return Some((Name::parse(token.trim_ascii())?, Proof::Token));
+    if fields.has(Field::Authorization) {
+        return Some((Name::parse(bearer(call)?)?, Proof::Token));
     }
     let mut protocols = fields.list(Field::SecWebSocketProtocol);
     if let Some(token) = protocols.find_map(|protocol| protocol.strip_prefix(TOKEN_PROTOCOL)) {

@@ -8,6 +8,8 @@ use crate::testing::{Plan, WireId, World};
 
 /// Peers that pipeline, do not read, or never stop.
 mod hostile;
+/// Sessions of the JSON protocol.
+mod session;
 
 fn world() -> World {
     World::new(Plan {

@@ -5,6 +5,7 @@
 //! link, and its birthplace passes requests on: the identifier of a session says where it was born.
 //! Requests and answers travel between shards as letters.
 
+use std::any::Any;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -237,30 +238,23 @@ pub fn gone(shard: &mut Shard, sid: u128, ticket: Ticket, now: Now, fx: &mut Eff
     }
 }
 
-/// A letter came.
-pub fn receive(shard: &mut Shard, letter: Letter, now: Now, fx: &mut Effects) {
-    match letter {
-        Letter::Post { ticket, body } => {
-            // Who asked for a new session was served at once, so the address does not matter.
-            let nobody = IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED);
-            post(shard, ticket, nobody, body.into(), now, fx);
-        }
-        Letter::Answer {
-            link,
-            status,
-            kind,
-            body,
-        } => http::tube_answered(shard, link, status, kind, &body, now, fx),
-        Letter::Gone { sid, ticket } => gone(shard, sid, ticket, now, fx),
-        Letter::Tube(moving) => {
-            if let Ok(moving) = moving.downcast::<Moving>() {
-                adopt(shard, *moving, now, fx);
-            }
-        }
-        Letter::Left { sid } => {
-            shard.tubes.bosh.places.remove(&sid);
-        }
+/// A request came from the shard where its link is. Who asks for a new session is served there, so
+/// the address does not matter.
+pub fn passed_on(shard: &mut Shard, ticket: Ticket, body: Vec<u8>, now: Now, fx: &mut Effects) {
+    let nobody = IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED);
+    post(shard, ticket, nobody, body, now, fx);
+}
+
+/// A session moves in.
+pub fn moved_in(shard: &mut Shard, moving: Box<dyn Any + Send>, now: Now, fx: &mut Effects) {
+    if let Ok(moving) = moving.downcast::<Moving>() {
+        adopt(shard, *moving, now, fx);
     }
+}
+
+/// A session that was born here has ended elsewhere.
+pub fn left(shard: &mut Shard, sid: u128) {
+    shard.tubes.bosh.places.remove(&sid);
 }
 
 /// Does what the engine asked for.
@@ -435,7 +429,7 @@ fn hand_off(shard: &mut Shard, key: LinkKey, to: ShardId, fx: &mut Effects) {
     shard.tubes.prove(&mut tube.guest);
     shard.tubes.bosh.places.insert(tube.sid, Place::There(to));
     tube.wakes = None;
-    let moving: Box<dyn std::any::Any + Send> = Box::new(Moving { tube, stream });
+    let moving: Box<dyn Any + Send> = Box::new(Moving { tube, stream });
     fx.batch(to).post(Letter::Tube(moving));
 }
 

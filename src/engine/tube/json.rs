@@ -6,10 +6,12 @@
 //! with its link: requests, readers and stream are in one place, and an event is one append to each
 //! reader's queue.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use foldhash::quality::RandomState;
 use smallvec::SmallVec;
 use subtle::ConstantTimeEq as _;
 
@@ -22,6 +24,7 @@ use crate::engine::reading::bounds_of_requests;
 use crate::engine::shard::Shard;
 use crate::session::ctx::{Core, Due};
 use crate::session::effects::{Effects, LinkEffect, LinkKey, LinkTag};
+use crate::session::parcel::Letter;
 use crate::session::session::Flags;
 use crate::store::ShardId;
 use crate::stream::c2s::Negotiation;
@@ -44,6 +47,8 @@ pub struct Sessions {
     here: Mirror<LinkTag, Option<Box<Tube>>>,
     /// What the last one was granted, for others like it.
     rules: Option<Arc<Rules>>,
+    /// Who gets what is published.
+    subscribers: HashMap<Arc<str>, Vec<LinkKey>, RandomState>,
 }
 
 struct Tube {
@@ -56,6 +61,8 @@ struct Tube {
     alive: Moment,
     /// The client wants its token as a cookie, and whether for TLS only.
     cookie: Option<Secured>,
+    /// What it subscribed to.
+    topics: Vec<Arc<str>>,
     /// The stream tells of stored messages at once.
     is_prompt: bool,
 }
@@ -129,11 +136,29 @@ impl Sessions {
             login_timeout: limits.login_timeout,
             poll_timeout: limits.json_poll_timeout,
             grace: limits.json_grace,
+            topics: core.policy.http.topics.clone(),
             ..Rules::default()
         };
         match &self.rules {
             Some(same) if **same == rules => same.clone(),
             _ => self.rules.insert(Arc::new(rules)).clone(),
+        }
+    }
+
+    fn subscribe(&mut self, key: LinkKey, topics: &mut Vec<Arc<str>>, topic: Arc<str>) {
+        topics.push(topic.clone());
+        self.subscribers.entry(topic).or_default().push(key);
+    }
+
+    fn unsubscribe(&mut self, key: LinkKey, topic: &Arc<str>) {
+        let Some(subscribers) = self.subscribers.get_mut(topic) else {
+            return;
+        };
+        if let Some(at) = subscribers.iter().position(|other| *other == key) {
+            subscribers.swap_remove(at);
+        }
+        if subscribers.is_empty() {
+            self.subscribers.remove(topic);
         }
     }
 
@@ -216,6 +241,7 @@ pub fn open(
         wakes: None,
         alive: Moment(u64::MAX),
         cookie,
+        topics: Vec::new(),
         is_prompt: false,
     });
     // While it is in the middle of its first request.
@@ -338,6 +364,34 @@ pub fn describe(shard: &Shard, key: LinkKey) -> Option<Answer> {
     Some(tube.session.describe())
 }
 
+/// What a program published, to all shards.
+pub fn publish(shard: &mut Shard, topic: &Arc<str>, json: &Arc<[u8]>, now: Now, fx: &mut Effects) {
+    for to in (0..shard.core.shards).filter(|to| *to != shard.core.shard) {
+        fx.batch(to).post(Letter::Publication {
+            topic: topic.clone(),
+            json: json.clone(),
+        });
+    }
+    published(shard, topic, json, now, fx);
+}
+
+/// A publication, for the subscribers of this shard.
+pub fn published(
+    shard: &mut Shard,
+    topic: &Arc<str>,
+    json: &Arc<[u8]>,
+    now: Now,
+    fx: &mut Effects,
+) {
+    // Who goes meanwhile is not there when its turn comes; nobody comes.
+    let subscribers = shard.tubes.json.subscribers.get(topic);
+    for key in subscribers.cloned().unwrap_or_default() {
+        visit(shard, key, now, fx, |session, actions| {
+            session.publish(json, now.mono, actions);
+        });
+    }
+}
+
 /// The server stops: sessions end in order, which stores what nobody confirmed.
 pub fn stop(shard: &mut Shard, now: Now, fx: &mut Effects) {
     let keys = shard.tubes.json.here.iter().map(|(key, _)| key.marked());
@@ -403,6 +457,9 @@ fn carry_out(
     shard.give_scanner(scanner);
     if tube.session.is_over() {
         shard.tubes.prove(&mut tube.guest);
+        for topic in &tube.topics {
+            shard.tubes.json.unsubscribe(key, topic);
+        }
         shard.tubes.json.here.remove(key.unmarked());
         return shard.closed(key, now, fx);
     }
@@ -442,6 +499,14 @@ fn perform(
                 }
             }
             Action::End { ticket } => events::end(shard, ticket, fx),
+            Action::Topic { topic, is_wanted } => {
+                let sessions = &mut shard.tubes.json;
+                match (is_wanted, tube.topics.iter().position(|one| *one == topic)) {
+                    (true, None) => sessions.subscribe(key, &mut tube.topics, topic),
+                    (false, Some(at)) => sessions.unsubscribe(key, &tube.topics.swap_remove(at)),
+                    _ => {}
+                }
+            }
             Action::Lost => {}
         }
     }

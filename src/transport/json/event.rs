@@ -5,65 +5,65 @@ use std::sync::Arc;
 use super::Cursor;
 use crate::transport::websocket::encode;
 
-/// One event. It is encoded once, whoever reads it and however.
+/// One event. It is encoded once, whoever reads it and however; only its number is written for each
+/// reader, for the same event of a topic has another one in each session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
     /// Where the reader is when it has this; `None` of what is for one reader only.
     pub id: Option<Cursor>,
     /// The `type` in it.
     pub name: &'static str,
-    /// A whole object, in one line.
+    /// A whole object but for `id`, in one line.
     pub json: Arc<[u8]>,
 }
 
+/// The longest `{"id":"…",`.
+const ID_OCTETS_MAX: usize = 48;
+
 impl Event {
+    /// Appends the whole object.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        use std::io::Write as _;
+        match (self.id, self.json.split_first()) {
+            (Some(id), Some((brace, members))) => {
+                out.reserve(ID_OCTETS_MAX + self.json.len());
+                out.push(*brace);
+                // Writing to memory does not fail.
+                let _ = write!(out, "\"id\":\"{id}\",");
+                out.extend_from_slice(members);
+            }
+            _ => out.extend_from_slice(&self.json),
+        }
+    }
+
     /// Appends a text message of WebSocket (RFC 6455 section 5.6).
     pub fn write_websocket(&self, out: &mut Vec<u8>) {
         let start = out.len();
-        out.extend_from_slice(&self.json);
+        self.write(out);
         encode::frame_in_place(out, start);
     }
 
-    /// Appends a block of `text/event-stream`.
+    /// Appends a block of `text/event-stream` (HTML, section 9.2.6).
     pub fn write_stream(&self, out: &mut Vec<u8>) {
-        let id = self.id.map(|id| id.to_string());
-        write_block(out, id.as_deref(), self.name, &self.json);
-    }
-}
-
-/// Appends a block of `text/event-stream` (HTML, section 9.2.6). Whatever line breaks `data` has,
-/// the reader gets them as LF.
-pub fn write_block(out: &mut Vec<u8>, id: Option<&str>, name: &str, data: &[u8]) {
-    if let Some(id) = id {
-        write_line(out, b"id", id.as_bytes());
-    }
-    // Of an event without name `onmessage` hears, so the name that means the same is left out.
-    if name != "message" {
-        write_line(out, b"event", name.as_bytes());
-    }
-    let mut rest = data;
-    loop {
-        let end = memchr::memchr2(b'\n', b'\r', rest).unwrap_or(rest.len());
-        let (line, tail) = rest.split_at_checked(end).unwrap_or((rest, b""));
-        write_line(out, b"data", line);
-        match tail {
-            [] => break,
-            [b'\r', b'\n', next @ ..] | [_, next @ ..] => rest = next,
+        use std::io::Write as _;
+        if let Some(id) = self.id {
+            let _ = writeln!(out, "id: {id}");
         }
-    }
-    out.push(b'\n');
-}
-
-fn write_line(out: &mut Vec<u8>, field: &[u8], value: &[u8]) {
-    for part in [field, b": ", value, b"\n"] {
-        out.extend_from_slice(part);
+        // Of an event without name `onmessage` hears, so the name that means the same is left out.
+        if self.name != "message" {
+            let _ = writeln!(out, "event: {}", self.name);
+        }
+        out.extend_from_slice(b"data: ");
+        self.write(out);
+        out.extend_from_slice(b"\n\n");
     }
 }
 
 /// Appends how long a browser waits before it comes again, which is said once, at the beginning.
 pub fn write_retry(out: &mut Vec<u8>, milliseconds: u32) {
-    write_line(out, b"retry", milliseconds.to_string().as_bytes());
-    out.push(b'\n');
+    use std::io::Write as _;
+    // Writing to memory does not fail.
+    let _ = write!(out, "retry: {milliseconds}\n\n");
 }
 
 /// Appends a comment, which keeps proxies from closing a stream where nothing happens.
@@ -79,7 +79,7 @@ pub fn write_page<'a>(
 ) {
     let mut object = super::writer::Object::begin(out);
     object.array("events", events, |out, event| {
-        out.extend_from_slice(&event.json);
+        event.write(out);
     });
     object.text("next", &next.to_string());
     object.end();
@@ -90,7 +90,7 @@ mod tests {
     use super::*;
 
     fn event(offset: u64, name: &'static str) -> Event {
-        let json = format!("{{\"id\":\"a-{offset}\",\"type\":\"{name}\"}}");
+        let json = format!("{{\"type\":\"{name}\"}}");
         Event {
             id: Some(Cursor { epoch: 10, offset }),
             name,
@@ -120,24 +120,5 @@ mod tests {
         let page: serde_json::Value = serde_json::from_slice(&out).unwrap();
         assert_eq!(page["next"], "a-2");
         assert_eq!(page["events"][1]["type"], "sent");
-    }
-
-    /// What a browser makes of a block is what went in, but for the kind of line breaks.
-    #[test]
-    fn lines_survive_a_block() {
-        for (data, lines) in [
-            ("", vec![""]),
-            ("a\nb", vec!["a", "b"]),
-            ("a\r\nb\rc\n", vec!["a", "b", "c", ""]),
-            ("\n\nid: x", vec!["", "", "id: x"]),
-        ] {
-            let mut out = Vec::new();
-            write_block(&mut out, None, "x", data.as_bytes());
-            let mut want = String::from("event: x\n");
-            for line in lines {
-                want += &format!("data: {line}\n");
-            }
-            assert_eq!(String::from_utf8(out).unwrap(), want + "\n", "{data:?}");
-        }
     }
 }

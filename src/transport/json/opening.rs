@@ -12,8 +12,6 @@ use crate::xmpp::jid::{self, BareJid};
 /// A request for a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Login<'a> {
-    /// Whose session it will be, in normal form.
-    pub account: BareJid,
     /// Whether the token shall come as a cookie, too.
     pub cookie: bool,
     pub opening: Opening<'a>,
@@ -27,7 +25,7 @@ pub fn read(body: &[u8], octets_max: usize) -> Result<Login<'_>, Problem> {
     let mut wire: Wire<'_> = request::flat(body, octets_max)?;
     let Text(user) = wire.user.take().ok_or(problem::MISSING_MEMBER)?;
     let account = BareJid::parse(&user).map_err(|_| problem::WRONG_ADDRESS)?;
-    let (local, domain) = split(user)?;
+    let local = local(user)?;
     let secrets = (
         wire.password.take(),
         wire.token.take(),
@@ -57,14 +55,13 @@ pub fn read(body: &[u8], octets_max: usize) -> Result<Login<'_>, Problem> {
         ..Presence::default()
     };
     let opening = Opening {
-        domain,
+        account,
         credentials,
         resource: wire.resource.take().map(|Text(text)| text),
         lang: wire.lang.take().map(|Text(text)| text),
         presence: (!wire.silent.take().unwrap_or_default()).then_some(presence),
     };
     let login = Login {
-        account,
         cookie: wire.cookie.take().unwrap_or_default(),
         opening,
     };
@@ -85,18 +82,15 @@ pub fn read_response(body: &[u8], octets_max: usize) -> Result<Cow<'_, str>, Pro
     Ok(response.0)
 }
 
-/// The parts of a bare address, as they were given.
-fn split(user: Cow<'_, str>) -> Result<(Cow<'_, str>, Cow<'_, str>), Problem> {
-    match user {
-        Cow::Borrowed(user) => match jid::split_local(user) {
-            (Some(local), domain) => Ok((local.into(), domain.into())),
-            (None, _) => Err(problem::WRONG_ADDRESS),
-        },
-        Cow::Owned(user) => match jid::split_local(&user) {
-            (Some(local), domain) => Ok((local.to_owned().into(), domain.to_owned().into())),
-            (None, _) => Err(problem::WRONG_ADDRESS),
-        },
-    }
+/// The local part of a bare address, as it was given: SASL prepares it in its own way.
+fn local(user: Cow<'_, str>) -> Result<Cow<'_, str>, Problem> {
+    let local = match user {
+        Cow::Borrowed(user) => jid::split_local(user).0.map(Cow::Borrowed),
+        Cow::Owned(user) => jid::split_local(&user)
+            .0
+            .map(|local| local.to_owned().into()),
+    };
+    local.ok_or(problem::WRONG_ADDRESS)
 }
 
 #[derive(Default, PartialEq, Eq, Deserialize)]
@@ -142,12 +136,9 @@ mod tests {
         let read = |body: &'static str| read(body.as_bytes(), 1_000);
         let login = read(r#"{"user":"J@x.example","password":"p","show":"away","status":"s"}"#);
         let login = login.unwrap();
-        assert_eq!(
-            (login.account.as_str(), login.cookie),
-            ("j@x.example", false)
-        );
+        assert!(!login.cookie);
         let opening = login.opening;
-        assert_eq!(opening.domain, "x.example");
+        assert_eq!(opening.account.as_str(), "j@x.example");
         assert_eq!(
             opening.credentials,
             Credentials::Password {
@@ -162,7 +153,7 @@ mod tests {
         assert!(login.cookie);
         let opening = login.opening;
         assert_eq!(opening.credentials, Credentials::Token("t".into()));
-        assert_eq!((&*opening.domain, opening.presence), ("x", None));
+        assert_eq!((opening.account.domain(), opening.presence), ("x", None));
         assert_eq!(opening.resource.as_deref(), Some("r"));
         let opening = read(r#"{"user":"j@x","mechanism":"SCRAM-SHA-1","initial":"biws"}"#);
         let sasl = Credentials::Sasl {

@@ -85,6 +85,12 @@ pub const SESSION_ENDED: Problem = problem(
     "session-ended",
     "the session ended before this was answered",
 );
+/// No such topic, or another key than its own.
+pub const NO_TOPIC: Problem = problem(
+    404,
+    "no-topic",
+    "there is no such topic, or not with this key",
+);
 /// Nobody was there for the grace time.
 pub const GRACE_OVER: Problem = problem(410, "grace-over", "nobody came back to the session");
 /// The server goes down.
@@ -111,6 +117,7 @@ pub const PROBLEMS: &[Problem] = &[
     WRONG_ACCOUNT,
     NO_ORIGIN,
     NO_SESSION,
+    NO_TOPIC,
     SESSION_ENDED,
     GRACE_OVER,
     STOPPING,

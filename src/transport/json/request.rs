@@ -48,6 +48,10 @@ pub enum Request<'a> {
         set: bool,
         payload: Cow<'a, str>,
     },
+    /// `subscribe`: what is published to a topic, from here on.
+    Subscribe { topic: Cow<'a, str> },
+    /// `unsubscribe`: no longer.
+    Unsubscribe { topic: Cow<'a, str> },
     /// `ack`: this reader has what is up to here.
     Ack(Cursor),
     /// `ping`: whether the session is there.
@@ -220,6 +224,8 @@ struct Wire<'a> {
     #[serde(borrow)]
     cursor: Option<Text<'a>>,
     #[serde(borrow)]
+    topic: Option<Text<'a>>,
+    #[serde(borrow)]
     xml: Option<Vec<Text<'a>>>,
 }
 
@@ -264,10 +270,20 @@ impl<'a> Wire<'a> {
                 let Text(cursor) = self.cursor.take().ok_or(problem::MISSING_MEMBER)?;
                 Request::Ack(Cursor::parse(&cursor).ok_or(problem::WRONG_VALUE)?)
             }
+            "subscribe" => Request::Subscribe {
+                topic: self.topic()?,
+            },
+            "unsubscribe" => Request::Unsubscribe {
+                topic: self.topic()?,
+            },
             "ping" => Request::Ping,
             "close" => Request::Close,
             _ => return Err(problem::UNKNOWN_REQUEST),
         })
+    }
+
+    fn topic(&mut self) -> Result<Cow<'a, str>, Problem> {
+        identifier(self.topic.take())?.ok_or(problem::MISSING_MEMBER)
     }
 
     fn message(&mut self, scanner: &mut Scanner, bounds: &Bounds) -> Result<Message<'a>, Problem> {

@@ -18,7 +18,7 @@ mod readers;
 mod requests;
 
 use std::collections::VecDeque;
-use std::fmt::Write as _;
+use std::io::Write as _;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
@@ -32,6 +32,7 @@ use self::readers::Reader;
 use self::requests::{Ask, Remembered, Sending};
 use super::event::Event;
 use super::problem::{self, Problem};
+use super::topic;
 use super::writer::Object;
 use super::{Cursor, Rules};
 use crate::base::time::Moment;
@@ -49,6 +50,8 @@ pub enum Action<T> {
     Event { ticket: T, event: Event },
     /// The reader gets no more; it is done with.
     End { ticket: T },
+    /// Publications to this topic are to be given to [`Session::publish`], or no longer.
+    Topic { topic: Arc<str>, is_wanted: bool },
     /// There is nothing behind the stream any more: as when a link on TCP breaks.
     Lost,
 }
@@ -71,6 +74,11 @@ pub enum Media {
 }
 
 impl Answer {
+    /// What was asked for is under way.
+    pub fn accepted() -> Self {
+        answer(202, Vec::new())
+    }
+
     /// A request is refused.
     pub fn refusal(why: Problem) -> Self {
         Self {
@@ -122,6 +130,8 @@ pub struct Session<T> {
     sending: VecDeque<Sending<T>>,
     remembered: VecDeque<Remembered>,
     asks: Vec<Ask<T>>,
+    /// Publications that found no room since the last one that did.
+    missed: u32,
     /// For identifiers of our own.
     numbered: u32,
     /// Since when there is no reader.
@@ -177,6 +187,7 @@ impl<T: Copy + PartialEq> Session<T> {
             sending: VecDeque::new(),
             remembered: VecDeque::new(),
             asks: Vec::new(),
+            missed: 0,
             numbered: 0,
             idle_since: now,
         }
@@ -344,18 +355,21 @@ impl<T: Copy + PartialEq> Session<T> {
         write: impl FnOnce(&mut Vec<u8>),
     ) {
         scratch.clear();
-        write_start(scratch, self.epoch, self.next, name);
+        write_start(scratch, name);
         write(scratch);
         scratch.push(b'}');
         self.keep_written(name, before, scratch, now);
     }
 
     fn keep_written(&mut self, name: &'static str, before: u32, json: &[u8], now: Moment) {
+        self.keep_shared(name, before, json.into(), now);
+    }
+
+    fn keep_shared(&mut self, name: &'static str, before: u32, json: Arc<[u8]>, now: Moment) {
         let id = Some(Cursor {
             epoch: self.epoch,
             offset: self.next,
         });
-        let json: Arc<[u8]> = json.into();
         self.kept_octets += json.len();
         self.next += 1;
         self.kept.push_back(Kept {
@@ -363,6 +377,28 @@ impl<T: Copy + PartialEq> Session<T> {
             since: now,
             before,
         });
+    }
+
+    /// A program publishes to a topic of this session ([`topic::publication`]). While nobody reads,
+    /// a topic has no more room than stanzas have; what finds none is only counted, for nobody
+    /// keeps it.
+    pub fn publish(&mut self, json: &Arc<[u8]>, now: Moment, actions: &mut Vec<Action<T>>) {
+        if !matches!(self.phase, Phase::Open) {
+            return;
+        }
+        if !self.wants_output() {
+            self.missed = self.missed.saturating_add(1);
+            return;
+        }
+        if self.missed > 0 {
+            let missed = std::mem::take(&mut self.missed);
+            let mut json = Vec::with_capacity(40);
+            write_start(&mut json, topic::MISSED);
+            let _ = write!(json, ",\"count\":{missed}}}");
+            self.keep_written(topic::MISSED, self.received, &json, now);
+        }
+        self.keep_shared(topic::TOPIC, self.received, json.clone(), now);
+        self.give(now, actions);
     }
 
     /// Forgets what was given to a reader and is old, or too much.
@@ -406,18 +442,15 @@ impl<T: Copy + PartialEq> Session<T> {
     /// An identifier that the client has not used.
     fn number(&mut self) -> SmolStr {
         self.numbered = self.numbered.wrapping_add(1);
-        let mut id = String::with_capacity(20);
-        // Writing to a string does not fail.
-        let _ = write!(id, "encke-{:x}-{}", self.epoch, self.numbered);
-        id.into()
+        smol_str::format_smolstr!("encke-{:x}-{}", self.epoch, self.numbered)
     }
 }
 
-/// `{"id":"…","type":"…"`: how every event that is kept begins.
-fn write_start(out: &mut Vec<u8>, epoch: u32, offset: u64, name: &str) {
-    use std::io::Write as _;
-    // Writing to memory does not fail.
-    let _ = write!(out, "{{\"id\":\"{epoch:x}-{offset}\",\"type\":\"{name}\"");
+/// `{"type":"…"`: how every event that is kept begins.
+fn write_start(out: &mut Vec<u8>, name: &str) {
+    for part in ["{\"type\":\"", name, "\""] {
+        out.extend_from_slice(part.as_bytes());
+    }
 }
 
 fn answer(status: u16, body: Vec<u8>) -> Answer {

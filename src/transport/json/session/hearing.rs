@@ -117,9 +117,8 @@ impl<T: Copy + PartialEq> Session<T> {
         let before = self.received;
         self.received = self.received.wrapping_add(1);
         scratch.clear();
-        let (epoch, next) = (self.epoch, self.next);
         let begin = |out: &mut Vec<u8>, class: incoming::Class| {
-            write_start(out, epoch, next, class.name());
+            write_start(out, class.name());
         };
         if let Some(class) = incoming::describe(scratch, stanza, begin) {
             scratch.push(b'}');

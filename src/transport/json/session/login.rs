@@ -12,6 +12,7 @@ use crate::transport::json::outgoing::{self, Item};
 use crate::transport::json::problem::{self, Foreign, Problem};
 use crate::transport::json::request::{self, Presence};
 use crate::transport::json::writer::Object;
+use crate::xmpp::jid::{self, BareJid};
 use crate::xmpp::ns;
 use crate::xmpp::xml::writer::Writer;
 use crate::xmpp::xml::{Element, Tree};
@@ -19,8 +20,8 @@ use crate::xmpp::xml::{Element, Tree};
 /// What a session is opened with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Opening<'a> {
-    /// Where the account is.
-    pub domain: Cow<'a, str>,
+    /// Whose session it will be.
+    pub account: BareJid,
     pub credentials: Credentials<'a>,
     /// The wish.
     pub resource: Option<Cow<'a, str>>,
@@ -70,10 +71,7 @@ impl Opening<'_> {
                 !token.is_empty() && token.bytes().all(|octet| octet.is_ascii_graphic())
             }
         };
-        let all = carried(&self.resource)
-            && carried(&self.lang)
-            && request::is_carried(&self.domain)
-            && !self.domain.is_empty();
+        let all = carried(&self.resource) && carried(&self.lang);
         match all && named {
             true => Ok(()),
             false => Err(problem::WRONG_VALUE),
@@ -87,7 +85,7 @@ pub(super) struct Login<T> {
     pub ticket: Option<T>,
     pub since: Moment,
     step: Step,
-    domain: Box<str>,
+    account: BareJid,
     lang: Option<Box<str>>,
     resource: Option<Box<str>>,
     token: Box<str>,
@@ -146,7 +144,7 @@ impl<T: Copy + PartialEq> Login<T> {
             ticket: Some(ticket),
             since: now,
             step: Step::Mechanisms,
-            domain: (&*opening.domain).into(),
+            account: opening.account.clone(),
             lang: opening.lang.as_deref().map(Into::into),
             resource: opening.resource.as_deref().map(Into::into),
             token: token.into(),
@@ -167,7 +165,7 @@ impl<T: Copy + PartialEq> Login<T> {
             .attr("xmlns", ns::CLIENT)
             .attr("xmlns:stream", ns::STREAMS)
             .attr("version", "1.0")
-            .attr("to", &self.domain);
+            .attr("to", self.account.domain());
         if let Some(lang) = &self.lang {
             writer.attr("xml:lang", lang);
         }
@@ -297,7 +295,12 @@ impl<T: Copy + PartialEq> Session<T> {
                 None => self.finish(problem::INTERNAL, actions),
             };
         };
-        self.address = address.text().into();
+        let address = address.text();
+        let own = jid::split_resource(&address).0;
+        if matches!(&self.phase, Phase::Login(login) if login.account.as_str() != own) {
+            return self.finish(problem::WRONG_ACCOUNT, actions);
+        }
+        self.address = address.into();
         if let Phase::Login(login) = &mut self.phase {
             login.step = Step::Enabling;
             let enable = b"<enable xmlns='urn:xmpp:sm:3' resume='true'/>";

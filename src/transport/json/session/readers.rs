@@ -227,7 +227,7 @@ impl<T: Copy + PartialEq> Session<T> {
         };
         let mut json = Vec::with_capacity(64);
         let mut object = Object::begin(&mut json);
-        object.text("id", &id.to_string()).text("type", name);
+        object.text("type", name);
         write(&mut object);
         object.end();
         Event {

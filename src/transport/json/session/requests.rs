@@ -84,10 +84,21 @@ impl<T: Copy + PartialEq> Session<T> {
                 let present: Vec<Event> = self.present.iter().map(|(_, e)| e.clone()).collect();
                 return self.answer_ask(ticket, request_id, 200, actions, |object| {
                     object.array("presences", &present, |out, event| {
-                        out.extend_from_slice(&event.json);
+                        event.write(out);
                     });
                 });
             }
+            Request::Subscribe { topic } => match self.rules.topics.find(&topic) {
+                Some(topic) => actions.push(Action::Topic {
+                    topic,
+                    is_wanted: true,
+                }),
+                None => return self.refuse(ticket, request_id, problem::NO_TOPIC, actions),
+            },
+            Request::Unsubscribe { topic } => actions.push(Action::Topic {
+                topic: (*topic).into(),
+                is_wanted: false,
+            }),
             Request::Ping => {}
             Request::Close => {
                 self.answer_ask(ticket, request_id, 204, actions, |_| {});

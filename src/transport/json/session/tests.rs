@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::testing::{PASSWORD, Plan, WireId, World};
 use crate::transport::json::request;
+use crate::xmpp::jid::BareJid;
 use crate::xmpp::xml::{Bounds, Scanner};
 
 const BOUNDS: Bounds = Bounds {
@@ -40,6 +41,7 @@ struct Talk {
     /// Tickets that are done with.
     done: Vec<u32>,
     lost: bool,
+    topics: Vec<Arc<str>>,
 }
 
 fn plan() -> Plan {
@@ -51,7 +53,7 @@ fn plan() -> Plan {
 
 fn password<'a>(user: &'a str, password: &'a str) -> Opening<'a> {
     Opening {
-        domain: "localhost".into(),
+        account: BareJid::parse("juliet@localhost").unwrap(),
         credentials: Credentials::Password {
             user: user.into(),
             password: password.into(),
@@ -89,6 +91,7 @@ impl Talk {
             got: BTreeMap::new(),
             done: Vec::new(),
             lost: false,
+            topics: Vec::new(),
         };
         talk.act(actions);
         talk
@@ -118,13 +121,19 @@ impl Talk {
                     Action::Answer { ticket, answer } => self.answered(ticket, &answer),
                     Action::Event { ticket, event } => {
                         assert!(!self.done.contains(&ticket));
-                        let value: Value = serde_json::from_slice(&event.json).unwrap();
+                        let mut json = Vec::new();
+                        event.write(&mut json);
+                        let value: Value = serde_json::from_slice(&json).unwrap();
                         assert_eq!(value["type"], event.name);
                         let id = event.id.map(|id| id.to_string());
                         assert_eq!(value["id"].as_str(), id.as_deref());
                         self.got.entry(ticket).or_default().push(value);
                     }
                     Action::End { ticket } => self.done.push(ticket),
+                    Action::Topic { topic, is_wanted } => match is_wanted {
+                        true => self.topics.push(topic),
+                        false => self.topics.retain(|other| *other != topic),
+                    },
                 }
             }
             self.world.settle();
@@ -176,6 +185,16 @@ impl Talk {
             Ok(asked) => self.session.request(ticket, asked, self.now, &mut actions),
             Err(why) => self.session.refuse_request(ticket, None, why, &mut actions),
         }
+        self.act(actions);
+    }
+
+    fn publish(&mut self, topic: &str, data: &str) {
+        if !self.topics.iter().any(|wanted| **wanted == *topic) {
+            return;
+        }
+        let json = topic::publication(topic, data.as_bytes()).unwrap();
+        let mut actions = Vec::new();
+        self.session.publish(&json, self.now, &mut actions);
         self.act(actions);
     }
 

@@ -386,3 +386,51 @@ fn carbons_are_events() {
     assert_eq!(failure["message_id"], "n");
     assert_eq!(failure["problem"]["code"], "service-unavailable");
 }
+
+#[test]
+fn topics_are_for_who_asked() {
+    let topics = topic::Topics::new(["news:0123456789abcdef"]).unwrap();
+    let rules = Rules {
+        topics,
+        backlog_octets_max: 2_000,
+        ..Rules::default()
+    };
+    let mut talk = Talk::open(rules);
+    talk.attach(1, Kind::WebSocket, None);
+    talk.take(1);
+    talk.publish("news", "0");
+    talk.ask(
+        1,
+        json!({"type": "subscribe", "topic": "news", "request_id": "s"}),
+    );
+    talk.ask(
+        1,
+        json!({"type": "subscribe", "topic": "none", "request_id": "n"}),
+    );
+    talk.publish("news", "{\"a\": 1}");
+    let got = talk.take(1);
+    assert_eq!(got[0]["status"], 204);
+    assert_eq!(got[1]["problem"]["code"], "no-topic");
+    assert_eq!(
+        (&got[2]["topic"], &got[2]["data"]),
+        (&json!("news"), &json!({"a": 1}))
+    );
+    assert_eq!(got.len(), 3);
+    // Nobody reads: what found no room is counted, what found some is there.
+    talk.detach(1);
+    let long = format!("\"{}\"", "x".repeat(900));
+    for _ in 0..5 {
+        talk.publish("news", &long);
+    }
+    let cursor = got[2]["id"].as_str().unwrap();
+    talk.attach(2, Kind::EventStream, Some(cursor));
+    talk.publish("news", "1");
+    assert_eq!(
+        talk.types(2),
+        ["ready", "topic", "topic", "missed", "topic"]
+    );
+    talk.ask(3, json!({"type": "unsubscribe", "topic": "news"}));
+    assert_eq!(talk.take(3)[0]["status"], 204);
+    talk.publish("news", "2");
+    assert_eq!(talk.types(2), Vec::<String>::new());
+}

@@ -34,7 +34,7 @@ fn a_login_is_refused_with_a_code() {
         ..password("", "")
     };
     let elsewhere = Opening {
-        domain: "elsewhere.example".into(),
+        account: BareJid::parse("juliet@elsewhere.example").unwrap(),
         ..password("juliet", PASSWORD)
     };
     let table = [

@@ -83,7 +83,9 @@ impl Crowd {
                 match action {
                     Action::Stream(octets) => self.told(&octets),
                     Action::Event { ticket, event } if Some(ticket) != lost => {
-                        let value = serde_json::from_slice(&event.json).unwrap();
+                        let mut json = Vec::new();
+                        event.write(&mut json);
+                        let value = serde_json::from_slice(&json).unwrap();
                         self.tab(ticket).take(&value);
                     }
                     Action::Answer { ticket, answer } => {
