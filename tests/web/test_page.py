@@ -114,7 +114,6 @@ async def test_contacts_come_and_go(server, chat, slix):
     await juliet.sees(romeo.boundjid.bare, "away")
     await juliet.page.see("#about:text-is('away: under a balcony')")
     await juliet.page.click("#remove")
-    await juliet.page.click("#removing .main")
     await juliet.page.see("#about:has-text('not a contact')")
     await romeo.wait("presence_unsubscribed")
 

@@ -56,6 +56,7 @@ async function attend(connection) {
     const page = await context.newPage();
     page.on("console", (message) => tell("console", `${message.type()}: ${message.text()}`));
     page.on("pageerror", (error) => tell("console", `uncaught: ${error.message}`));
+    page.on("dialog", (dialog) => dialog.accept());
     page.setDefaultTimeout(PATIENCE);
     return tabs.push(abilitiesOf(page)) - 1;
   };
