@@ -77,6 +77,9 @@ async def test_two_people_chat(couple, via):
     # What they tell of themselves.
     await juliet.page.select("#shown", "dnd")
     await romeo.sees(juliet.account.jid, "dnd")
+    tab = await juliet.page.tab()
+    await tab.open(juliet.url)
+    await tab.until("$('shown').value === 'dnd'")
     await juliet.page.click("#leave")
     await romeo.sees(juliet.account.jid, "offline")
     await juliet.page.see("#login form")
@@ -114,6 +117,7 @@ async def test_contacts_come_and_go(server, chat, slix):
     await juliet.sees(romeo.boundjid.bare, "away")
     await juliet.page.see("#about:text-is('away: under a balcony')")
     await juliet.page.click("#remove")
+    await juliet.page.wait("dialog", lambda words: romeo.boundjid.bare in words)
     await juliet.page.see("#about:has-text('not a contact')")
     await romeo.wait("presence_unsubscribed")
 

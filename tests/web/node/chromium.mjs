@@ -56,7 +56,10 @@ async function attend(connection) {
     const page = await context.newPage();
     page.on("console", (message) => tell("console", `${message.type()}: ${message.text()}`));
     page.on("pageerror", (error) => tell("console", `uncaught: ${error.message}`));
-    page.on("dialog", (dialog) => dialog.accept());
+    page.on("dialog", (dialog) => {
+      tell("dialog", dialog.message());
+      return dialog.accept();
+    });
     page.setDefaultTimeout(PATIENCE);
     return tabs.push(abilitiesOf(page)) - 1;
   };
