@@ -8,6 +8,8 @@ from clients.chat import Chat, befriend
 from harness.slix import Slix
 
 WAYS = ["socket", "events", "poll"]
+# What the server keeps of events that were given to some tab.
+KEPT_OCTETS = 65_536
 # What a browser says by itself when it is refused something, or has no network.
 EXPECTED = ("error: Failed to load resource", "error: WebSocket connection to")
 
@@ -284,15 +286,52 @@ async def test_the_server_is_killed_in_the_middle(new_server, server_options, wi
 @pytest.mark.parametrize("via", WAYS)
 async def test_a_page_that_is_loaded_again_goes_on(server, couple, via):
     juliet, romeo = await couple(via)
-    await romeo.say("before")
-    await juliet.shows("before")
+    said = [f"{number} " + "before " * 700 for number in range(KEPT_OCTETS // 4_000)]
+    for text in said:
+        await romeo.say(text)
+    await juliet.shows(*said)
     await juliet.page.reload()
     await romeo.say("meanwhile")
     await juliet.connected()
-    await juliet.shows("before", "meanwhile")
+    await juliet.shows(*said, "meanwhile")
     await juliet.say("after")
-    await romeo.shows("before", "meanwhile", "after")
+    await romeo.shows(*said, "meanwhile", "after")
     await juliet.marks("received")
+
+
+@pytest.mark.parametrize("via", WAYS)
+async def test_what_was_missed_for_good_is_said(server, chat, slix, via):
+    """One tab of a session is away while another one reads more than the server keeps."""
+    where = [server.http]
+    async with Cable(lambda: where[0]) as cable:
+        juliet = await chat(server.account("juliet"), via, cable.address)
+        romeo = await slix(server.account("romeo"))
+        await friends(juliet, romeo)
+        romeo.send_message(juliet.account.jid, "before", mtype="chat")
+        await juliet.shows("before")
+        # Of another origin, so that the tabs cannot help each other.
+        other = await juliet.page.tab()
+        other = await Chat(other, juliet.account, "http://{}:{}".format(*server.http)).open()
+        await other.connected()
+        await other.talk_with(romeo.boundjid.bare)
+
+        where[0] = ("127.0.0.1", 1)
+        cable.cut()
+        await juliet.page.until("document.getElementById('state').dataset.state !== 'online'")
+        said = [f"{number} " + "meanwhile " * 500 for number in range(KEPT_OCTETS // 4_000)]
+        for text in said:
+            romeo.send_message(juliet.account.jid, text, mtype="chat")
+        romeo.send_presence(pshow="away")
+        await other.shows("before", *said)
+        await other.sees(romeo.boundjid.bare, "away")
+        where[0] = server.http
+        await juliet.connected()
+        await juliet.page.see(".note:has-text('may be missing')")
+        await juliet.sees(romeo.boundjid.bare, "away")
+        await juliet.page.until(f"partner().messages.at(-1).body === {said[-1]!r}")
+        texts = await juliet.page.read("#messages .text")
+        assert texts[0] == "before" and "may be missing" in texts[1]
+        assert 0 < len(texts) - 2 < len(said)
 
 
 async def test_where_there_is_no_websocket_it_takes_an_event_stream(server, window, chat):

@@ -60,7 +60,7 @@ class Chat:
             await self.page.until(f"{now} === JSON.stringify({wanted})")
         except Exception as trouble:
             there = await self.page.evaluate(now)
-            raise AssertionError(f"wanted {wanted}\nthere   {there}") from trouble
+            raise AssertionError(f"wanted {wanted[:2000]}\nthere   {there[:2000]}") from trouble
 
 
 async def befriend(asker, other):
