@@ -1,13 +1,19 @@
 """The chat page at `/`, as a browser shows it: over each way to get events, with several tabs,
 without a network, after the server was killed."""
 
+from xml.etree import ElementTree
+
 import pytest
+from slixmpp.xmlstream.handler import Callback
+from slixmpp.xmlstream.matcher import MatchXPath
 
 from clients.cable import Cable
 from clients.chat import Chat, befriend
+from harness.raw import CLIENT
 from harness.slix import Slix
 
 WAYS = ["socket", "events", "poll"]
+RECEIPTS = "urn:xmpp:receipts"
 # What the server keeps of events that were given to some tab.
 KEPT_OCTETS = 65_536
 # What a browser says by itself when it is refused something, or has no network.
@@ -156,7 +162,7 @@ async def test_other_programs_of_the_same_person_are_seen(server, chat, slix):
     await desk.wait("carbon_sent", lambda c: c["carbon_sent"]["body"] == "from the page")
 
 
-@pytest.mark.parametrize("via", ["events", "poll", "socket"])
+@pytest.mark.parametrize("via", WAYS)
 async def test_twelve_tabs_are_one_session(server, chat, slix, via):
     """Over HTTP one of them reads for all: a browser has but six connections to a server."""
     juliet = await chat(server.account("juliet"), via)
@@ -187,6 +193,20 @@ async def test_twelve_tabs_are_one_session(server, chat, slix, via):
         await tab.marks("stored")
     if via == "events":
         assert await juliet.page.asked("eventsource") == 1
+
+    # All of them see that a receipt is wanted; it goes out once.
+    receipts = []
+    romeo.register_handler(Callback(
+        "receipts", MatchXPath(f"{{{CLIENT}}}message/{{{RECEIPTS}}}received"), receipts.append))
+    request = romeo.make_message(juliet.account.jid, "last", mtype="chat")
+    request.append(ElementTree.Element(f"{{{RECEIPTS}}}request"))
+    request.send()
+    for tab in tabs:
+        await tab.page.until("partner().messages.at(-1).body === 'last'")
+        await tab.page.evaluate("ask('ping').then(() => 0)")
+    await romeo.plugin["xep_0199"].send_ping(server.domain)
+    received = [stanza.xml.find(f"{{{RECEIPTS}}}received").get("id") for stanza in receipts]
+    assert received == [request["id"]]
     assert romeo.count("presence_available", lambda p: p["from"].bare == juliet.account.jid) == 1
 
     # The tab that read goes away: another one takes its place, and nothing is lost.
@@ -196,7 +216,7 @@ async def test_twelve_tabs_are_one_session(server, chat, slix, via):
         romeo.send_message(juliet.account.jid, f"{number}", mtype="chat")
     await romeo.plugin["xep_0199"].send_ping(server.domain)
     for tab in tabs[1:]:
-        await tab.page.until("document.querySelectorAll('#messages .text').length === 42")
+        await tab.page.until("document.querySelectorAll('#messages .text').length === 43")
     if via == "events":
         assert await juliet.page.asked("eventsource") == 2
 
