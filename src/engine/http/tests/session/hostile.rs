@@ -57,3 +57,23 @@ fn a_body_is_what_is_inside_of_it() {
     let events = house.poll(&session, "");
     assert!(!events.to_string().contains("\"body\":\"noth"), "{events}");
 }
+
+/// What is not answered in time takes no place for ever.
+#[test]
+fn a_request_that_ran_out_of_time_is_forgotten() {
+    let mut house = House::with(1, Limits::default());
+    let session = house.open("");
+    house.events(&session);
+    let ask = json!({
+        "kind": "get", "to": "romeo@localhost/tcp", "xml": ["<q xmlns='a:b'/>"],
+    });
+    let wires: Vec<_> = (0..64)
+        .map(|_| house.ask("POST", "/v1/iq", &session, &ask.to_string()).0)
+        .collect();
+    house.world.advance(Duration::from_secs(320));
+    for wire in wires {
+        assert_eq!(status_of(&read(&mut house.world, wire)), "504");
+    }
+    let (_, answer) = house.ask("GET", "/v1/roster", &session, "");
+    assert_eq!(status_of(&answer), "200", "{answer}");
+}
