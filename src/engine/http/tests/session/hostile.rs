@@ -77,3 +77,25 @@ fn a_request_that_ran_out_of_time_is_forgotten() {
     let (_, answer) = house.ask("GET", "/v1/roster", &session, "");
     assert_eq!(status_of(&answer), "200", "{answer}");
 }
+
+/// Octets may come while a link is about to move.
+#[test]
+fn nothing_is_lost_on_the_way_to_another_shard() {
+    let mut house = House::with(3, Limits::default());
+    let session = house.open("");
+    for _ in 0..6 {
+        let wire = house.world.connect_to(Entry::Http);
+        house.world.set_room(wire, Some(0));
+        let first =
+            request("GET", "/healthz", "", "") + &request("GET", "/v1/session", &session, "");
+        let second = request("GET", "/readyz", "", "");
+        house.world.write(wire, first.as_bytes());
+        house.world.settle();
+        house.world.write(wire, second.as_bytes());
+        house.world.settle();
+        house.world.set_room(wire, None);
+        house.world.settle();
+        let answers = read(&mut house.world, wire);
+        assert_eq!(answers.matches("HTTP/1.1 200 OK").count(), 3, "{answers}");
+    }
+}
