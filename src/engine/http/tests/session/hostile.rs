@@ -99,3 +99,29 @@ fn nothing_is_lost_on_the_way_to_another_shard() {
         assert_eq!(answers.matches("HTTP/1.1 200 OK").count(), 3, "{answers}");
     }
 }
+
+/// After the grace time others see it leave, however much nobody read.
+#[test]
+fn a_full_session_ends_in_order() {
+    let mut house = House::with(1, Limits::default());
+    let session = house.open("");
+    let ask = json!({"to": "romeo@localhost", "action": "subscribed"}).to_string();
+    house.world.sends(
+        "romeo",
+        "<presence type='subscribe' to='juliet@localhost'/>",
+    );
+    house.ask("POST", "/v1/subscriptions", &session, &ask);
+    house.world.discard_received();
+    for _ in 0..8 {
+        house.romeo_writes(&"x".repeat(50_000));
+    }
+    house.world.advance(Duration::from_secs(61));
+    let got = house.world.receives("romeo");
+    assert!(
+        got.iter().any(|stanza| stanza.contains("unavailable")),
+        "{got:?}"
+    );
+    let reports = house.world.reports();
+    let sessions: usize = reports.iter().map(|report| report.sessions).sum();
+    assert_eq!(sessions, 1, "romeo's");
+}
