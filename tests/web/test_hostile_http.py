@@ -17,8 +17,8 @@ from rows_http import SMUGGLED, TABLE
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 READABLE = ["/.well-known/host-meta", "/.well-known/host-meta.json", "/healthz", "/readyz",
-            "/metrics"]
-PATHS = [*READABLE, "/ws", "/http-bind", "/nothing", "/"]
+            "/metrics", "/"]
+PATHS = [*READABLE, "/ws", "/http-bind", "/nothing", "/index.html"]
 CORS = "access-control-"
 ANSWERED = {f"{CORS}allow-credentials": "true",
             f"{CORS}expose-headers": "ETag, Location, Retry-After"}
@@ -161,7 +161,7 @@ async def test_a_target_that_is_a_url(talk, server):
                        (f"GET HTTP://{host}:{port}/readyz HTTP/1.1", b"ready\n")):
         assert (await talk.ask(request(server.http, line))).body == body
     bare = await talk.ask(request(server.http, f"GET http://{host}:{port} HTTP/1.1"))
-    assert bare.status == 404
+    assert bare.status == 200 and bare.body.startswith(b"<!doctype html>")
 
 
 @pytest.mark.parametrize("host", ["evil.test", "evil.test:80", "[::1]:5280", "EVIL_1.test", "1"])

@@ -71,8 +71,9 @@ def test_balancers_are_told(server, path, said, scheme):
     assert status == 405 and "GET" in headers["Allow"]
 
 
-@pytest.mark.parametrize("path", ["/", "/nothing", "/metrics/", "/healthz%2f", "/.well-known/",
-                                  "/healthz/../metrics", "/%2e%2e/healthz", "//healthz"])
+@pytest.mark.parametrize("path", ["/index.html", "/nothing", "/metrics/", "/healthz%2f",
+                                  "/.well-known/", "/healthz/../metrics", "/%2e%2e/healthz",
+                                  "//healthz"])
 def test_what_is_not_there_is_not_there(server, path):
     status, headers, body = fetch(server, path)
     assert status in (400, 404), body

@@ -61,11 +61,14 @@ class Chromium:
         self._folder.cleanup()
 
 
-class Window(Lines):
-    """A page and what its user does with it."""
+class Page:
+    """What a user does with a page. Whoever is one has `ask`."""
 
     async def open(self, url):
         await self.ask("open", url)
+
+    async def reload(self):
+        await self.ask("reload")
 
     async def call(self, function, *words):
         """Calls a function of the page."""
@@ -88,8 +91,65 @@ class Window(Lines):
         """The texts of all elements of this selector."""
         return await self.ask("read", where)
 
+    async def evaluate(self, expression):
+        return await self.ask("evaluate", expression)
+
+    async def until(self, expression):
+        """Waits until an expression of the page is true."""
+        await self.ask("until", expression)
+
+    async def gone(self, where):
+        """Waits until no element of this selector is to be seen."""
+        await self.ask("gone", where)
+
+    async def select(self, where, value):
+        await self.ask("select", where, value)
+
+    async def key(self, *keys):
+        """Keys on whatever has the focus."""
+        for key in keys:
+            await self.ask("key", key)
+
+    async def type(self, text):
+        await self.ask("type", text)
+
+    async def look(self, width=1280, height=720, scheme="light"):
+        """The size of the window, and whether the system is light or dark."""
+        await self.ask("look", width, height, scheme)
+
     async def screenshot(self, path):
         await self.ask("screenshot", str(path))
+
+
+class Window(Lines, Page):
+    """A browser of somebody's own, and its first tab."""
+
+    async def tab(self):
+        return Tab(self, await self.ask("tab"))
+
+    async def asked(self, kind):
+        """How often the browser asked for something of this kind (a `resourceType`)."""
+        return await self.ask("asked", kind)
+
+    async def offline(self, is_offline):
+        await self.ask("offline", is_offline)
+
+    async def before(self, script):
+        """Runs this in every page before its own scripts."""
+        await self.ask("before", script)
+
+
+class Tab(Page):
+    """Another tab of a browser."""
+
+    def __init__(self, window, number):
+        self.window, self.number = window, number
+
+    async def ask(self, ability, *words):
+        return await self.window.ask("on", self.number, ability, *words)
+
+    async def shut(self):
+        await self.ask("shut")
 
 
 class XmppJs(Lines):

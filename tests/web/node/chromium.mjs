@@ -1,5 +1,6 @@
 // One headless Chromium for all tests. It listens on a socket in the file system; a connection is a
-// person with a browser of their own: one context, one page, gone when the connection ends.
+// person with a browser of their own: one context, one page or several, gone when the connection
+// ends.
 //
 // Both sides write one JSON object per line. A request is {id, do, with: [...]} and is answered by
 // {id, result} or {id, error}; {event} is what the page told by `tell(...)` or has on its console.
@@ -11,6 +12,8 @@ import { createInterface } from "node:readline";
 
 import { load } from "./modules.mjs";
 
+// For what a page is to show, in milliseconds.
+const PATIENCE = 20_000;
 const [socket, program] = process.argv.slice(2);
 const { chromium } = await load("playwright-core");
 
@@ -42,22 +45,33 @@ async function attend(connection) {
   const context = await browser.newContext({ ignoreHTTPSErrors: true, locale: "en-US" });
   connection.on("close", () => context.close().catch(() => {}));
   await context.exposeBinding("tell", (_, kind, value) => tell(kind, value));
-  const page = await context.newPage();
-  page.on("console", (message) => tell("console", `${message.type()}: ${message.text()}`));
-  page.on("pageerror", (error) => tell("console", `uncaught: ${error.message}`));
+  // What the browser asked for, by kind.
+  const asked = {};
+  context.on("request", (request) => {
+    asked[request.resourceType()] = (asked[request.resourceType()] ?? 0) + 1;
+  });
 
-  const abilities = {
-    open: async (url) => void (await page.goto(url)),
-    reload: async () => void (await page.reload()),
-    call: (name, ...words) => page.evaluate(([n, w]) => window[n](...w), [name, words]),
-    fill: (where, text) => page.fill(where, text),
-    press: (where, key) => page.press(where, key),
-    click: (where) => page.click(where),
-    see: async (where) => void (await page.waitForSelector(where)),
-    read: async (where) => page.locator(where).allInnerTexts(),
-    screenshot: async (path) => void (await page.screenshot({ path })),
+  const tabs = [];
+  const open = async () => {
+    const page = await context.newPage();
+    page.on("console", (message) => tell("console", `${message.type()}: ${message.text()}`));
+    page.on("pageerror", (error) => tell("console", `uncaught: ${error.message}`));
+    page.on("dialog", (dialog) => {
+      tell("dialog", dialog.message());
+      return dialog.accept();
+    });
+    page.setDefaultTimeout(PATIENCE);
+    return tabs.push(abilitiesOf(page)) - 1;
   };
-  page.setDefaultTimeout(20_000);
+  await open();
+  const abilities = {
+    ...tabs[0],
+    tab: open,
+    on: (tab, name, ...words) => tabs[tab][name](...words),
+    asked: (kind) => asked[kind] ?? 0,
+    offline: (isOffline) => context.setOffline(isOffline),
+    before: (script) => context.addInitScript(script),
+  };
   for await (const line of createInterface({ input: connection })) {
     const { id, do: name, with: words } = JSON.parse(line);
     // Not awaited: while one request waits for something to appear, another may make it appear.
@@ -68,4 +82,36 @@ async function attend(connection) {
         (error) => write({ id, error: String(error.message ?? error) }),
       );
   }
+}
+
+function abilitiesOf(page) {
+  return {
+    open: async (url) => void (await page.goto(url)),
+    reload: async () => void (await page.reload()),
+    call: (name, ...words) => page.evaluate(([n, w]) => window[n](...w), [name, words]),
+    evaluate: (expression) => page.evaluate(expression),
+    // Asked from here: within the page its policy forbids to run a text as a program.
+    until: async (expression) => {
+      const end = Date.now() + PATIENCE;
+      while (!(await page.evaluate(expression))) {
+        if (Date.now() > end) throw new Error("it did not become true");
+        await new Promise((resume) => setTimeout(resume, 20));
+      }
+    },
+    fill: (where, text) => page.fill(where, text),
+    press: (where, key) => page.press(where, key),
+    click: (where) => page.click(where),
+    select: async (where, value) => void (await page.selectOption(where, value)),
+    key: (key) => page.keyboard.press(key),
+    type: (text) => page.keyboard.type(text),
+    see: async (where) => void (await page.waitForSelector(where)),
+    gone: async (where) => void (await page.waitForSelector(where, { state: "hidden" })),
+    read: async (where) => page.locator(where).allInnerTexts(),
+    look: async (width, height, colorScheme) => {
+      await page.setViewportSize({ width, height });
+      await page.emulateMedia({ colorScheme });
+    },
+    screenshot: async (path) => void (await page.screenshot({ path })),
+    shut: () => page.close(),
+  };
 }
