@@ -49,3 +49,18 @@ async def say(romeo, jid, texts, first=0):
     for number, text in enumerate(texts, first):
         await romeo.message(jid, escape(text), f"r{number}")
     await romeo.ping()
+
+
+async def befriend(juliet, romeo, reader):
+    """Juliet speaks JSON, Romeo is slixmpp; each asks, each agrees, and they see each other."""
+    bare, his = juliet.account.jid, romeo.boundjid.bare
+    await juliet.do("POST", "/v1/subscriptions", {"to": his, "action": "subscribe"}, 204)
+    await romeo.wait("presence_subscribe", lambda p: p["from"].bare == bare)
+    romeo.send_presence(pto=bare, ptype="subscribed")
+    await reader.wait("subscription", lambda event: event["action"] == "subscribed")
+    romeo.send_presence_subscription(bare)
+    await reader.wait("subscription", lambda event: event["action"] == "subscribe")
+    await juliet.do("POST", "/v1/subscriptions", {"to": his, "action": "subscribed"}, 204)
+    await romeo.wait("presence_subscribed", lambda p: p["from"].bare == bare)
+    await romeo.wait("presence_available", lambda p: p["from"] == juliet.jid)
+    await reader.wait("presence", lambda event: event["from"] == str(romeo.boundjid))
