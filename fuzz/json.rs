@@ -181,6 +181,7 @@ impl Talk {
 
     fn carry_out(&mut self, action: Action<usize>) {
         match action {
+            Action::Topic { .. } => {}
             Action::Stream(octets) => self.read(&octets),
             Action::Lost => {}
             Action::Begin { ticket } => {

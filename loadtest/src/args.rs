@@ -183,13 +183,14 @@ pub struct ConnectArgs {
     pub server: Vec<String>,
     #[arg(long, default_value = "localhost")]
     pub domain: String,
-    /// What carries the stream. On a WebSocket (RFC 7395) TLS is none or direct, and servers listen
-    /// for it at a port of its own.
+    /// What carries a session: XMPP over TCP, WebSocket (RFC 7395) or BOSH (XEP-0124), or encke's
+    /// JSON over WebSocket, as an event stream or by long polls. On all but TCP, TLS is none or
+    /// direct, and servers listen at a port of their own.
     #[arg(long, value_enum, default_value = "tcp")]
     pub transport: Transport,
-    /// Where the server has its WebSocket.
-    #[arg(long, default_value = "/ws")]
-    pub path: String,
+    /// Where the server has it; by default /ws, /http-bind or /v1.
+    #[arg(long)]
+    pub path: Option<String>,
     #[arg(long, value_enum, default_value = "none")]
     pub tls: Security,
     #[arg(long, value_enum, default_value = "any")]
@@ -228,7 +229,8 @@ pub struct ConnectArgs {
     /// Use stream management (XEP-0198) where it is offered.
     #[arg(long)]
     pub sm: bool,
-    /// With --sm, ask for an acknowledgement after so many messages.
+    /// With --sm, ask for an acknowledgement after so many messages; over JSON on a WebSocket,
+    /// confirm so many events at once.
     #[arg(long, default_value_t = 16)]
     pub sm_request: u32,
     /// With --sm, make sessions that can be resumed, and resume those whose connection was lost.
@@ -275,6 +277,37 @@ pub struct ReportArgs {
 pub enum Transport {
     Tcp,
     Websocket,
+    Bosh,
+    Json,
+    Events,
+    Poll,
+}
+
+impl Transport {
+    /// Where servers have it, if it has a place at all.
+    pub const fn path(self) -> Option<&'static str> {
+        match self {
+            Self::Tcp => None,
+            Self::Websocket => Some("/ws"),
+            Self::Bosh => Some("/http-bind"),
+            Self::Json | Self::Events | Self::Poll => Some("/v1"),
+        }
+    }
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Websocket => "websocket",
+            Self::Bosh => "bosh",
+            Self::Json => "json",
+            Self::Events => "events",
+            Self::Poll => "poll",
+        }
+    }
+
+    pub const fn is_json(self) -> bool {
+        matches!(self, Self::Json | Self::Events | Self::Poll)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use hdrhistogram::Histogram;
 use serde_json::json;
 
-use crate::args::{ConnectArgs, ReportArgs};
+use crate::args::{ConnectArgs, ReportArgs, Transport};
 use crate::calls::{Calls, Counts};
 use crate::html;
 use crate::live::{Frame, Live, Progress};
@@ -19,7 +19,7 @@ use crate::plan::{Board, Phase, Plan};
 use crate::process::{self, Usage, Used};
 use crate::report::{Course, Figures, Report};
 use crate::sampler::Sampler;
-use crate::task::{Deal, Task};
+use crate::task::{Chat, Deal, Pace, Task};
 use crate::worker::{Outcome, Share, Worker};
 
 /// How a command ended.
@@ -92,6 +92,8 @@ impl Bench {
         let sessions = task.sessions();
         // Logins that go out again at once are never all online.
         let at_once = sessions - task.passing + task.passing.min(connect.parallel);
+        let at_once = at_once + second_connections(connect.transport, task, at_once);
+        check(scenario, connect.transport, task)?;
         let mut plan = Plan::new(connect, sessions, at_once)?;
         plan.register = scenario == REGISTER;
         let server = report.pid.or_else(|| process::listener(plan.targets[0]));
@@ -390,6 +392,32 @@ fn work(plan: &Plan, board: &Board, share: Share<'_>, sum: &Mutex<Outcome>) {
     }
 }
 
+/// Connections beside the first of each session: for what is sent while the server holds that.
+fn second_connections(transport: Transport, task: &Task, at_once: usize) -> usize {
+    match transport {
+        Transport::Bosh => at_once,
+        Transport::Events | Transport::Poll => task.pairs * 2,
+        _ => 0,
+    }
+}
+
+/// Some of what can be done in XML is not there in JSON, and the other way round.
+fn check(scenario: &str, transport: Transport, task: &Task) -> Result<(), String> {
+    let stores = |chat: &Chat| matches!(chat.pace, Pace::Store { .. });
+    let in_xml =
+        scenario == REGISTER || task.presence.is_some() || task.chat.as_ref().is_some_and(stores);
+    let name = transport.name();
+    match task.broadcast {
+        None if in_xml && transport.is_json() => Err(format!(
+            "--transport {name}: this is done over tcp, websocket and bosh only"
+        )),
+        Some(_) if !transport.is_json() => Err(format!(
+            "--transport {name}: topics are listened to over events, json and poll only"
+        )),
+        _ => Ok(()),
+    }
+}
+
 fn run_number() -> u32 {
     let mut octets = [0; 4];
     getrandom::fill(&mut octets).expect("the system has randomness");
@@ -410,9 +438,9 @@ fn merge(
     );
     options["domain"] = json!(connect.domain);
     // A report without it is one of TCP, as all that were made before there was another transport.
-    if let Some(path) = &plan.path {
-        options["transport"] = json!("websocket");
-        options["path"] = json!(path);
+    if plan.transport != Transport::Tcp {
+        options["transport"] = json!(plan.transport.name());
+        options["path"] = json!(plan.path);
     }
     options["tls"] = json!(format!("{:?}", connect.tls).to_lowercase());
     options["auth"] = json!(format!("{:?}", connect.auth).to_lowercase());

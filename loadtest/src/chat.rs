@@ -17,6 +17,25 @@ use crate::task::{Address, Answer, Chat, Pace};
 pub const BODY_OCTETS_MIN: usize = MARK_OCTETS;
 const NUMBER: std::ops::Range<usize> = 16..24;
 
+/// How a message is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wire {
+    Xml,
+    Json,
+}
+
+impl Wire {
+    fn of(plan: &Plan) -> Self {
+        match plan.transport.is_json() {
+            true => Self::Json,
+            false => Self::Xml,
+        }
+    }
+}
+
+/// What stands before a body in JSON.
+const BODY: &str = "\"body\":\"";
+
 /// All conversations of one thread.
 pub struct Talks {
     pub chat: Chat,
@@ -26,6 +45,7 @@ pub struct Talks {
     started: bool,
     body: memmem::Finder<'static>,
     kind: memmem::Finder<'static>,
+    wire: Wire,
     pub close: memmem::Finder<'static>,
     pub latency: Recorder,
     /// Messages that were due from here on, and until there, are measured.
@@ -76,7 +96,11 @@ impl Talks {
             run,
             talks: users.map(|user| Talk::new(chat, user, plan)).collect(),
             started: false,
-            body: memmem::Finder::new(b"<body"),
+            body: memmem::Finder::new(match Wire::of(plan) {
+                Wire::Xml => "<body",
+                Wire::Json => BODY,
+            }),
+            wire: Wire::of(plan),
             kind: memmem::Finder::new(b" type="),
             close: memmem::Finder::new(b"</message>"),
             latency: Recorder::new(),
@@ -176,14 +200,15 @@ impl Talks {
         phase: Phase,
         board: &Board,
     ) -> Turn {
-        let head = &message[..memchr(b'>', message).unwrap_or(message.len())];
-        let kind = self.kind.find(head).and_then(|at| head.get(at + 7..));
-        if kind.is_some_and(|kind| kind.starts_with(b"error")) {
+        if self.is_refusal(message) {
             let kind = format!("message refused: {}", scan::condition(message));
             board.error(&kind, || example(message));
             return Turn::Nobody;
         }
-        let at = scan::body(message, &self.body);
+        let at = match self.wire {
+            Wire::Xml => scan::body(message, &self.body),
+            Wire::Json => self.body.find(message).map(|at| at + BODY.len()),
+        };
         let Some(mark) = at.and_then(|at| Mark::read(&message[at..])) else {
             board.error("message without our body", || example(message));
             return Turn::Nobody;
@@ -209,6 +234,16 @@ impl Talks {
             (Pace::Window(_), Answer::OneWay) => Turn::Peers,
             _ => Turn::Nobody,
         }
+    }
+
+    /// In JSON a refusal is no message.
+    fn is_refusal(&self, message: &[u8]) -> bool {
+        if self.wire == Wire::Json {
+            return false;
+        }
+        let head = &message[..memchr(b'>', message).unwrap_or(message.len())];
+        let kind = self.kind.find(head).and_then(|at| head.get(at + 7..));
+        kind.is_some_and(|kind| kind.starts_with(b"error"))
     }
 
     /// Whether this message is new.
@@ -288,9 +323,19 @@ impl Talk {
             Address::Bare => plan.bare(peer),
             Address::Full => format!("{}/{}", plan.bare(peer), plan.resource),
         };
-        let head = format!("<message to='{to}' type='chat' id='");
         let zero = "0".repeat(NUMBER.len());
-        let before = format!("{head}{zero}'><body>");
+        let (head, before, after) = match Wire::of(plan) {
+            Wire::Xml => {
+                let head = format!("<message to='{to}' type='chat' id='");
+                let before = format!("{head}{zero}'><body>");
+                (head, before, "</body></message>")
+            }
+            Wire::Json => {
+                let head = format!("{{\"type\":\"message\",\"to\":\"{to}\",\"message_id\":\"");
+                let before = format!("{head}{zero}\",{BODY}");
+                (head, before, "\"}\n")
+            }
+        };
         let filler = "the quick brown fox jumps over the lazy dog ";
         let filler: String = filler
             .chars()
@@ -301,7 +346,7 @@ impl Talk {
         Self {
             id_at: head.len(),
             mark_at: before.len(),
-            template: format!("{before}{mark}{filler}</body></message>").into_bytes(),
+            template: format!("{before}{mark}{filler}{after}").into_bytes(),
             talk: user,
             ..Self::default()
         }

@@ -26,6 +26,14 @@ pub enum Stage {
     Session,
     Roster,
     Registration,
+    /// A password has been posted, over JSON.
+    Login,
+    /// A topic has been asked for.
+    Subscription,
+    /// An event stream has been asked for.
+    Events,
+    /// Events come, and the first has not.
+    Greeting,
     /// Logged in.
     Ready,
     /// The end of the stream has been sent.
@@ -48,6 +56,10 @@ impl Stage {
             Self::Session => "waiting for the session iq",
             Self::Roster => "waiting for the roster",
             Self::Registration => "registering in-band",
+            Self::Login => "waiting for the answer to the login",
+            Self::Subscription => "subscribing to the topic",
+            Self::Events => "waiting for the event stream",
+            Self::Greeting => "waiting for the event ready",
             Self::Ready => "logged in",
             Self::End => "waiting for the end of the stream",
         }

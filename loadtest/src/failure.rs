@@ -28,6 +28,9 @@ impl Failure {
             "WebSocket refused: HTTP 40",
             "WebSocket: ",
             "the server sent no HTTP",
+            "login refused: HTTP 40",
+            "event stream refused: HTTP 40",
+            "request refused: HTTP 40",
         ]
         .iter()
         .any(|lasting| self.kind.starts_with(lasting))

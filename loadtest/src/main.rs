@@ -12,6 +12,8 @@ macro_rules! say {
 mod accounts;
 mod args;
 mod bench;
+mod bosh;
+mod broadcast;
 mod c1m;
 mod calls;
 mod chat;
@@ -22,6 +24,8 @@ mod failure;
 mod floor;
 mod format;
 mod html;
+mod http;
+mod json;
 mod kinds;
 mod live;
 mod machine;

@@ -12,7 +12,7 @@ use rustls::pki_types::ServerName;
 use crate::args::{ConnectArgs, Security, TlsVersion, Transport};
 use crate::recorder::Intervals;
 use crate::sasl::Mechanism;
-use crate::{sys, tls, websocket};
+use crate::{bosh, sys, tls, websocket};
 
 /// Everything about the sessions that is the same for all of them.
 pub struct Plan {
@@ -23,12 +23,15 @@ pub struct Plan {
     pub password: String,
     pub resource: String,
     pub security: Security,
-    /// Where the WebSocket is, if the streams are on one.
-    pub path: Option<String>,
+    pub transport: Transport,
+    /// Where the server has the transport, if that is not TCP.
+    pub path: String,
     pub mechanism: Option<Mechanism>,
     pub tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
     /// Ask for an acknowledgement after so many stanzas; stream management is off where it is none.
     pub ack_every: Option<u32>,
+    /// Over JSON, confirm so many events at once.
+    pub confirm_every: u32,
     pub timeout: Duration,
     pub threads: usize,
     pub private_descriptors: bool,
@@ -70,11 +73,12 @@ impl Plan {
             Security::None => None,
             _ => Some((tls_config(args)?, server_name(&domain)?)),
         };
-        let path = path_of_websocket(args)?;
+        let path = path(args)?;
         Ok(Self {
-            header: match path {
-                Some(_) => websocket::open(&domain),
-                None => header(&domain),
+            header: match args.transport {
+                Transport::Websocket => websocket::open(&domain),
+                Transport::Bosh => bosh::OPEN.to_owned(),
+                _ => header(&domain),
             },
             targets,
             sources: sources.clamp(1, 60_000),
@@ -83,10 +87,12 @@ impl Plan {
             password: args.password.clone(),
             resource: args.resource.clone(),
             security: args.tls,
+            transport: args.transport,
             path,
             mechanism: args.auth.mechanism(),
             tls,
             ack_every: args.sm.then_some(args.sm_request.max(1)),
+            confirm_every: args.sm_request.max(1),
             timeout: Duration::from_secs(args.timeout.max(1)),
             threads,
             private_descriptors,
@@ -159,25 +165,29 @@ fn header(domain: &str) -> String {
     )
 }
 
-/// None on TCP.
-fn path_of_websocket(args: &ConnectArgs) -> Result<Option<String>, String> {
-    let path = &args.path;
-    if args.transport == Transport::Tcp {
-        return Ok(None);
-    }
+/// Empty on TCP.
+fn path(args: &ConnectArgs) -> Result<String, String> {
+    let Some(usual) = args.transport.path() else {
+        return Ok(String::new());
+    };
     if args.tls == Security::Starttls {
         return Err(
-            "there is no STARTTLS on a WebSocket (RFC 7395 section 3.9): --tls direct is wss://, \
-             --tls none is ws://"
+            "there is no STARTTLS on HTTP (RFC 7395 section 3.9): --tls direct is https:// and \
+             wss://, --tls none is http:// and ws://"
                 .to_owned(),
         );
     }
+    if args.sm && args.transport != Transport::Websocket {
+        let name = args.transport.name();
+        return Err(format!("--sm: there is no stream management over {name}"));
+    }
+    let path = args.path.as_deref().unwrap_or(usual);
     if !path.starts_with('/') || !path.bytes().all(|octet| octet.is_ascii_graphic()) {
         return Err(format!(
             "--path {path}: a path begins with / and is written as in a URL"
         ));
     }
-    Ok(Some(path.clone()))
+    Ok(path.to_owned())
 }
 
 fn tls_config(args: &ConnectArgs) -> Result<Arc<ClientConfig>, String> {
@@ -188,7 +198,7 @@ fn tls_config(args: &ConnectArgs) -> Result<Arc<ClientConfig>, String> {
     };
     let alpn = match (args.tls, args.transport) {
         (Security::Direct, Transport::Tcp) => Some(&b"xmpp-client"[..]),
-        (Security::Direct, Transport::Websocket) => Some(&b"http/1.1"[..]),
+        (Security::Direct, _) => Some(&b"http/1.1"[..]),
         _ => None,
     };
     tls::config(versions, alpn).map_err(|e| e.to_string())

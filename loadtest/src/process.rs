@@ -28,7 +28,20 @@ pub struct Used {
 }
 
 impl Usage {
+    /// Of a process and its children: a server may have workers.
     pub fn of(pid: u32) -> Option<Self> {
+        let mut usage = Self::of_one(pid)?;
+        for child in children(pid).into_iter().filter_map(Self::of_one) {
+            usage.on_core += child.on_core;
+            usage.user_ticks += child.user_ticks;
+            usage.system_ticks += child.system_ticks;
+            usage.switches += child.switches;
+            usage.threads.extend(child.threads);
+        }
+        Some(usage)
+    }
+
+    fn of_one(pid: u32) -> Option<Self> {
         let mut usage = Self::default();
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
         let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
@@ -75,6 +88,21 @@ impl Usage {
     }
 }
 
+/// The processes that a process has started and that live.
+fn children(pid: u32) -> Vec<u32> {
+    let threads = fs::read_dir(format!("/proc/{pid}/task"));
+    let lists = threads
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok());
+    let numbers = |list: String| {
+        let numbers = list.split_whitespace().filter_map(|n| n.parse().ok());
+        numbers.collect::<Vec<_>>()
+    };
+    lists.flat_map(numbers).collect()
+}
+
 /// CPU time of this process, ended threads included, in seconds.
 pub fn own_cpu_seconds() -> f64 {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
@@ -106,7 +134,17 @@ pub struct Memory {
 }
 
 impl Memory {
+    /// Of a process and its children.
     pub fn of(pid: u32) -> Option<Self> {
+        let mut memory = Self::of_one(pid)?;
+        for child in children(pid).into_iter().filter_map(Self::of_one) {
+            memory.pss += child.pss;
+            memory.anonymous += child.anonymous;
+        }
+        Some(memory)
+    }
+
+    fn of_one(pid: u32) -> Option<Self> {
         let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
         Some(Self {
             pss: kibibytes(&rollup, "Pss:")?,

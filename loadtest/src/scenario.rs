@@ -37,6 +37,12 @@ const SHIPPED: &[(&str, &str)] = shipped![
     "mixed",
     "websocket-idle",
     "websocket-chat",
+    "bosh-chat",
+    "json-idle",
+    "json-chat",
+    "events-idle",
+    "events-chat",
+    "broadcast",
 ];
 
 /// Aiming at somebody else's machine must not hide in a file.

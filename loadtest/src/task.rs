@@ -18,6 +18,9 @@ pub struct Task {
     pub idle: usize,
     /// Sessions that log in once and out again at once.
     pub passing: usize,
+    /// Sessions that listen to a topic, and what comes there.
+    pub listening: usize,
+    pub broadcast: Option<Broadcast>,
     /// White space is sent in each session that often.
     pub keepalive: Option<Duration>,
     /// How sessions get lost, and come back.
@@ -28,7 +31,13 @@ pub struct Task {
 
 impl Task {
     pub fn sessions(&self) -> usize {
-        self.pairs * 2 + self.groups * self.group_size() + self.churning + self.idle + self.passing
+        let ends = self.pairs * 2 + self.groups * self.group_size();
+        ends + self.churning + self.idle + self.passing + self.listening + self.publishing()
+    }
+
+    /// One publishes where there is a topic.
+    pub fn publishing(&self) -> usize {
+        usize::from(self.broadcast.is_some())
     }
 
     pub fn group_size(&self) -> usize {
@@ -90,6 +99,29 @@ pub enum Subscriptions {
     Exist,
 }
 
+/// One publishes, many listen.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Broadcast {
+    pub topics: Topics,
+    pub topic: String,
+    /// What lets the publisher in.
+    pub key: Option<String>,
+    /// What stands before the topic in the paths of nchan.
+    pub subscribe_path: String,
+    pub publish_path: String,
+    /// Events in a second, in an open loop.
+    pub events_per_second: f64,
+    pub event_octets: usize,
+}
+
+/// Who has the topics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Topics {
+    Encke,
+    /// nginx with the module nchan: it knows no logins.
+    Nchan,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Churn {
     /// How long a session stays.
@@ -127,6 +159,8 @@ pub enum Role {
     Churn,
     Idle,
     Pass,
+    Listen,
+    Publish,
 }
 
 /// The share of one thread. Its places are numbered by role in the order of [`Role`].
@@ -141,7 +175,15 @@ pub struct Deal {
     bases: [usize; ROLES.len()],
 }
 
-const ROLES: [Role; 5] = [Role::Talk, Role::Watch, Role::Churn, Role::Idle, Role::Pass];
+const ROLES: [Role; 7] = [
+    Role::Talk,
+    Role::Watch,
+    Role::Churn,
+    Role::Idle,
+    Role::Pass,
+    Role::Listen,
+    Role::Publish,
+];
 
 impl Deal {
     pub fn new(task: &Task, threads: usize, thread: usize) -> Self {
@@ -152,6 +194,8 @@ impl Deal {
             (task.churning, 1),
             (task.idle, 1),
             (task.passing, 1),
+            (task.listening, 1),
+            (task.publishing(), 1),
         ];
         let (mut ends, mut bases) = ([0; ROLES.len()], [0; ROLES.len()]);
         let (mut end, mut base) = (0, 0);
@@ -222,6 +266,16 @@ mod tests {
             churning: 3,
             idle: 11,
             passing: 2,
+            listening: 5,
+            broadcast: Some(Broadcast {
+                topics: Topics::Nchan,
+                topic: "news".to_owned(),
+                key: None,
+                subscribe_path: "/sub/".to_owned(),
+                publish_path: "/pub/".to_owned(),
+                events_per_second: 1.0,
+                event_octets: 100,
+            }),
             ..Task::default()
         }
     }
@@ -258,9 +312,10 @@ mod tests {
         let deal = Deal::new(&mixed(), 1, 0);
         let count = |role| deal.places(role).len();
         let counts = ROLES.map(count);
-        assert_eq!(counts, [14, 20, 3, 11, 2]);
+        assert_eq!(counts, [14, 20, 3, 11, 2, 5, 1]);
         assert_eq!(deal.role(0), Role::Talk);
         assert_eq!(deal.role(14), Role::Watch);
         assert_eq!(deal.role(49), Role::Pass);
+        assert_eq!(deal.role(55), Role::Publish);
     }
 }

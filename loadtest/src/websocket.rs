@@ -14,6 +14,7 @@ use crate::scan::{self, Item};
 
 /// One side of a WebSocket.
 pub struct WebSocket {
+    subprotocol: Subprotocol,
     /// The key of the handshake and the mask come from it.
     seed: u64,
     /// Octets that are still to come of the data frame whose head has been read.
@@ -21,8 +22,28 @@ pub struct WebSocket {
     upgraded: bool,
     /// More fragments of this message will come.
     continues: bool,
+    /// A data frame has been begun and its end has not been seen.
+    within: bool,
     /// The beginning of the answer to the handshake, of a head, or of a control frame.
     held: Vec<u8>,
+}
+
+/// What the messages are (RFC 6455 section 1.9).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Subprotocol {
+    /// Items of a stream (RFC 7395 section 3.1).
+    Xmpp,
+    /// Events and requests of encke's JSON. The text that is unpacked has a line for each.
+    Encke,
+}
+
+impl Subprotocol {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Xmpp => "xmpp",
+            Self::Encke => "encke.v1",
+        }
+    }
 }
 
 /// What octets from the server came to, beside the text in them.
@@ -65,27 +86,40 @@ pub fn next(bytes: &[u8]) -> Item {
     }
 }
 
+/// The parts of a stanza that has no header around it: it declares its namespace by itself
+/// (RFC 7395 section 3.3.3).
+pub fn declared(element: &[u8]) -> [&[u8]; 3] {
+    if scan::attribute(scan::head(element), "xmlns").is_some() {
+        return [element, b"", b""];
+    }
+    let (name, rest) = element.split_at(1 + scan::name(element).len());
+    [name, b" xmlns='jabber:client'", rest]
+}
+
 impl WebSocket {
     /// Links with different seeds have different keys and masks. Neither is a secret: they protect
     /// caches on the way from pages that choose what is sent (RFC 6455 section 10.3), and here is
     /// neither a cache nor a page. So one mask lasts as long as its link.
-    pub fn new(seed: u64) -> Self {
+    pub fn new(subprotocol: Subprotocol, seed: u64) -> Self {
         Self {
+            subprotocol,
             seed,
             left: 0,
             upgraded: false,
             continues: false,
+            within: false,
             held: Vec::new(),
         }
     }
 
-    /// Appends the request of the handshake.
-    pub fn ask(&self, domain: &str, path: &str, out: &mut Vec<u8>) {
+    /// Appends the request of the handshake, with more header lines.
+    pub fn ask(&self, domain: &str, path: &str, fields: &str, out: &mut Vec<u8>) {
         let request = format!(
             "GET {path} HTTP/1.1\r\nHost: {domain}\r\nUpgrade: websocket\r\n\
              Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {}\r\n\
-             Sec-WebSocket-Protocol: {PROTOCOL}\r\n\r\n",
-            self.key()
+             Sec-WebSocket-Protocol: {}\r\n{fields}\r\n",
+            self.key(),
+            self.subprotocol.name()
         );
         out.extend_from_slice(request.as_bytes());
     }
@@ -107,13 +141,13 @@ impl WebSocket {
         while let Some(rest) = items.get(at..).filter(|rest| !rest.is_empty()) {
             let blank = scan::blank(rest);
             if blank > 0 {
-                self.frame(PING, &[], out);
+                self.ping(out);
                 at += blank;
                 continue;
             }
             at += match scan::next(rest) {
                 Item::Element(length) => {
-                    self.element(&rest[..length], out);
+                    self.frame(TEXT, &declared(&rest[..length]), out);
                     length
                 }
                 Item::End(length) => {
@@ -126,13 +160,13 @@ impl WebSocket {
         }
     }
 
-    /// Without a header around it a stanza declares its namespace (RFC 7395 section 3.3.3).
-    fn element(&self, element: &[u8], out: &mut Vec<u8>) {
-        if scan::attribute(scan::head(element), "xmlns").is_some() {
-            return self.frame(TEXT, &[element], out);
-        }
-        let (name, rest) = element.split_at(1 + scan::name(element).len());
-        self.frame(TEXT, &[name, b" xmlns='jabber:client'", rest], out);
+    /// Appends a message of its own, which is `text`.
+    pub fn send(&self, text: &[u8], out: &mut Vec<u8>) {
+        self.frame(TEXT, &[text], out);
+    }
+
+    pub fn ping(&self, out: &mut Vec<u8>) {
+        self.frame(PING, &[], out);
     }
 
     /// Appends the frame that answers the end of the stream.
@@ -190,6 +224,9 @@ impl WebSocket {
             bytes.copy_within(from..from + text, to);
             (from, to) = (from + text, to + text);
             self.left -= text as u64;
+            if self.left == 0 && std::mem::take(&mut self.within) {
+                self.end_line(bytes, &mut from, &mut to);
+            }
             let rest = &bytes[from..];
             let Some(head) = Head::read(rest)?.filter(|head| head.is_usable(rest)) else {
                 self.held = rest.to_vec();
@@ -213,6 +250,21 @@ impl WebSocket {
         }
         bytes.truncate(to);
         Ok(news)
+    }
+
+    /// A data frame has ended. If the message has, and is a line, its end is written where the head
+    /// of the frame stood, which may have come earlier.
+    fn end_line(&self, bytes: &mut Vec<u8>, from: &mut usize, to: &mut usize) {
+        if self.continues || self.subprotocol == Subprotocol::Xmpp {
+            return;
+        }
+        if to == from {
+            bytes.insert(*to, b'\n');
+            *from += 1;
+        } else {
+            bytes[*to] = b'\n';
+        }
+        *to += 1;
     }
 
     /// The length of a whole answer to the handshake, if it says yes.
@@ -250,8 +302,9 @@ impl WebSocket {
             let kind = "WebSocket: wrong Sec-WebSocket-Accept";
             return Err(Failure::new(kind, example(octets)));
         }
-        if protocol != Some(PROTOCOL) {
-            let kind = "WebSocket: the server does not choose the subprotocol xmpp";
+        let name = self.subprotocol.name();
+        if protocol != Some(name) {
+            let kind = format!("WebSocket: the server does not choose the subprotocol {name}");
             return Err(Failure::new(kind, example(octets)));
         }
         Ok(Some(body))
@@ -266,6 +319,7 @@ impl WebSocket {
             _ => Some("a reserved opcode"),
         };
         self.left = head.payload;
+        self.within = true;
         self.continues = !head.is_last;
         fault.map_or(Ok(()), |fault| Err(broken(fault, head.opcode)))
     }
@@ -351,8 +405,6 @@ fn mixed(number: u64) -> u64 {
     number ^ (number >> 31)
 }
 
-/// The subprotocol (RFC 7395 section 3.1).
-const PROTOCOL: &str = "xmpp";
 const FRAMING: &str = "urn:ietf:params:xml:ns:xmpp-framing";
 /// RFC 6455 section 1.3.
 const GUID: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";

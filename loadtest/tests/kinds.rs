@@ -6,7 +6,7 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use real::{GENERATOR, Server};
+use real::{GENERATOR, Server, TOPIC_KEY};
 use serde_json::Value;
 
 /// Runs a scenario, given as `key = value` lines, and gives its report; it must have no errors.
@@ -303,6 +303,101 @@ fn a_websocket_that_is_refused_says_why() {
     let (_, output) = said(&server.http, &["--tls", "starttls"]);
     let words = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(2), "{words}");
-    assert!(words.contains("no STARTTLS on a WebSocket"), "{words}");
+    assert!(words.contains("no STARTTLS on HTTP"), "{words}");
     assert_eq!(words.trim_end().lines().count(), 1, "{words}");
+}
+
+#[test]
+fn pairs_talk_over_bosh() {
+    let server = Server::start(20);
+    for answer in ["echo", "one-way"] {
+        let chat = format!(
+            "kind = 'chat'\npairs = 10\nwindow = 3\nanswer = '{answer}'\nwarmup = 0\n\
+             seconds = 1\n[connect]\ntransport = 'bosh'\n"
+        );
+        let report = run_at(&server, &server.http, &chat, &[]);
+        assert!(figure(&report, "messages") > 0.0, "{answer}");
+        let report = run_at(&server, &server.https, &chat, &["--tls", "direct"]);
+        assert!(figure(&report, "messages") > 0.0, "{answer}, TLS");
+    }
+}
+
+#[test]
+fn all_else_goes_over_bosh_too() {
+    let server = Server::start(100);
+    let on_bosh = |scenario: &str| {
+        let options = ["--transport", "bosh"];
+        run_at(&server, &server.http, scenario, &options)
+    };
+    let storm = "kind = 'login'\nlogins = 40\nwarmup = 0\nstorm = true\n";
+    assert_eq!(figure(&on_bosh(storm), "logins"), 40.0);
+    let idle = "kind = 'idle'\nsessions = 40\nhold = 1\n";
+    assert_eq!(figure(&on_bosh(idle), "sessions held"), 40.0);
+    let stored = "kind = 'offline'\nreceivers = 10\nmessages = 25\nburst = 10\n";
+    assert_eq!(figure(&on_bosh(stored), "messages fetched"), 250.0);
+    let presence = "kind = 'presence'\nsessions = 12\ncontacts = 3\nchanges = 100.0\n\
+                    warmup = 0\nseconds = 1\n";
+    assert!(figure(&on_bosh(presence), "presence deliveries") > 0.0);
+}
+
+const JSON: [&str; 3] = ["json", "events", "poll"];
+
+#[test]
+fn json_sessions_are_held_and_end() {
+    let server = Server::start(40);
+    for transport in JSON {
+        let options = ["--transport", transport];
+        let idle = "kind = 'idle'\nsessions = 40\nhold = 1\n";
+        let report = run_at(&server, &server.http, idle, &options);
+        assert_eq!(figure(&report, "sessions held"), 40.0, "{transport}");
+        let storm = "kind = 'login'\nlogins = 40\nwarmup = 0\nstorm = true\n";
+        let report = run_at(&server, &server.http, storm, &options);
+        assert_eq!(figure(&report, "logins"), 40.0, "{transport}");
+    }
+}
+
+#[test]
+fn pairs_talk_in_json() {
+    let server = Server::start(20);
+    let closed = "kind = 'chat'\npairs = 10\nwindow = 3\nwarmup = 0\nseconds = 1\n";
+    let open = "kind = 'chat'\npairs = 10\nopen_rate = 100.0\nanswer = 'one-way'\nwarmup = 0\n\
+                seconds = 1\n[connect]\ntls = 'direct'\nauth = 'scram-sha-256'\n";
+    for transport in JSON {
+        let options = ["--transport", transport];
+        let report = run_at(&server, &server.http, closed, &options);
+        assert!(figure(&report, "messages") > 0.0, "{transport}");
+        assert_eq!(report["options"]["transport"], transport);
+        let report = run_at(&server, &server.https, open, &options);
+        assert!(figure(&report, "messages") > 0.0, "{transport}, TLS");
+    }
+}
+
+#[test]
+fn every_listener_gets_what_is_published() {
+    let server = Server::start(41);
+    let broadcast = format!(
+        "kind = 'broadcast'\nlisteners = 40\nevents = 50.0\nwarmup = 0\nseconds = 1\n\
+         topic = 'news'\nkey = '{TOPIC_KEY}'\n"
+    );
+    for transport in JSON {
+        let options = ["--transport", transport];
+        let report = run_at(&server, &server.http, &broadcast, &options);
+        assert_eq!(figure(&report, "sessions held"), 41.0, "{transport}");
+        assert!(figure(&report, "events delivered") >= 40.0, "{transport}");
+    }
+}
+
+#[test]
+fn what_a_transport_cannot_do_is_refused() {
+    let refused = |words: &[&str]| {
+        let output = Command::new(GENERATOR).args(words).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{words:?}: {output:?}");
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let said = refused(&["presence", "--transport", "json"]);
+    assert!(said.contains("over tcp, websocket and bosh only"), "{said}");
+    let said = refused(&["chat", "--transport", "bosh", "--sm"]);
+    assert!(said.contains("no stream management over bosh"), "{said}");
+    let said = refused(&["broadcast", "--transport", "bosh"]);
+    assert!(said.contains("over events, json and poll only"), "{said}");
 }

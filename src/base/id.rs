@@ -7,3 +7,10 @@
 /// the offline store.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MessageId(pub u64);
+
+impl MessageId {
+    /// When it was named, in milliseconds since 1970.
+    pub const fn millis(self) -> u64 {
+        self.0 >> 20
+    }
+}

@@ -1,5 +1,9 @@
-//! Wrong passwords make the next attempt wait (SECURITY class 21): by address and account, in a
-//! table of bounded size.
+//! Wrong passwords make the next attempt wait (SECURITY class 21): by address and account, in
+//! tables of bounded size.
+//!
+//! The home of an account counts for all shards, and tells them when somebody has to wait: so it
+//! does not matter which shard an attempt comes to, and an attempt asks no other shard. That an
+//! attempt succeeded is seen at home, where its link goes.
 
 use std::collections::HashMap;
 use std::hash::BuildHasher;
@@ -8,7 +12,11 @@ use std::time::Duration;
 
 use foldhash::quality::FixedState;
 
-use crate::base::time::Moment;
+use super::shard::Shard;
+use crate::base::time::{Moment, Now};
+use crate::session::effects::Effects;
+use crate::session::parcel::Letter;
+use crate::store::ShardId;
 
 /// Failures that cost nothing: fingers slip.
 const FREE_FAILURES: u32 = 5;
@@ -19,7 +27,10 @@ const PAIRS_MAX: usize = 10_000;
 
 /// Who failed how often.
 pub struct Backoff {
-    pairs: HashMap<u64, Failures, FixedState>,
+    /// Of accounts that are at home here.
+    failures: HashMap<u64, Failures, FixedState>,
+    /// Until when, as the homes of the accounts said.
+    waits: HashMap<u64, Moment, FixedState>,
     hasher: FixedState,
 }
 
@@ -28,47 +39,95 @@ struct Failures {
     until: Moment,
 }
 
+/// An attempt for this account failed, wherever that is at home.
+pub fn failed(shard: &mut Shard, peer: IpAddr, account: &str, now: Now, fx: &mut Effects) {
+    let pair = shard.backoff.pair(peer, account);
+    let home = shard.core.home(account);
+    if home == shard.core.shard {
+        return count(shard, pair, now, fx);
+    }
+    fx.batch(home).post(Letter::LoginFailed { pair });
+}
+
+/// An attempt for an account that is at home here failed.
+pub fn count(shard: &mut Shard, pair: u64, now: Now, fx: &mut Effects) {
+    if let Some(until) = shard.backoff.count(pair, now.mono) {
+        tell(shard, pair, until, now, fx);
+    }
+}
+
+/// An attempt for an account that is at home here succeeded.
+pub fn succeeded(shard: &mut Shard, peer: IpAddr, account: &str, now: Now, fx: &mut Effects) {
+    let pair = shard.backoff.pair(peer, account);
+    if shard.backoff.forgive(pair, now.mono) {
+        tell(shard, pair, Moment(0), now, fx);
+    }
+}
+
+/// Every shard learns until when an attempt has to wait.
+fn tell(shard: &mut Shard, pair: u64, until: Moment, now: Now, fx: &mut Effects) {
+    shard.backoff.learn(pair, until, now.mono);
+    let others = (0..shard.core.shards).filter(|other| *other != shard.core.shard);
+    for other in others.collect::<Vec<ShardId>>() {
+        fx.batch(other).post(Letter::MustWait { pair, until });
+    }
+}
+
 impl Backoff {
-    /// Nobody failed yet. `seed` keys the table.
+    /// Nobody failed yet. `seed` keys the tables: the same in all shards.
     pub fn new(seed: u64) -> Self {
         let hasher = FixedState::with_seed(seed);
         Self {
-            pairs: HashMap::with_hasher(hasher.clone()),
+            failures: HashMap::with_hasher(hasher.clone()),
+            waits: HashMap::with_hasher(hasher.clone()),
             hasher,
         }
     }
 
     /// Whether this address must wait before it tries this account again.
     pub fn must_wait(&self, peer: IpAddr, account: &str, now: Moment) -> bool {
-        let pair = self.pairs.get(&self.pair(peer, account));
-        pair.is_some_and(|failures| failures.until > now)
+        let until = self.waits.get(&self.pair(peer, account));
+        until.is_some_and(|until| *until > now)
     }
 
-    /// An attempt failed.
-    pub fn failed(&mut self, peer: IpAddr, account: &str, now: Moment) {
-        if self.pairs.len() >= PAIRS_MAX {
-            self.pairs.retain(|_, failures| failures.until > now);
-            if self.pairs.len() >= PAIRS_MAX {
-                self.pairs.clear();
+    /// What the home of an account said.
+    pub fn learn(&mut self, pair: u64, until: Moment, now: Moment) {
+        if until <= now {
+            self.waits.remove(&pair);
+            return;
+        }
+        if self.waits.len() >= PAIRS_MAX {
+            self.waits.retain(|_, until| *until > now);
+            if self.waits.len() >= PAIRS_MAX {
+                self.waits.clear();
             }
         }
-        let pair = self.pair(peer, account);
-        let failures = self.pairs.entry(pair).or_insert(Failures {
+        self.waits.insert(pair, until);
+    }
+
+    /// One failure more. Until when the next attempt has to wait, if it has to.
+    fn count(&mut self, pair: u64, now: Moment) -> Option<Moment> {
+        if self.failures.len() >= PAIRS_MAX {
+            self.failures.retain(|_, failures| failures.until > now);
+            if self.failures.len() >= PAIRS_MAX {
+                self.failures.clear();
+            }
+        }
+        let failures = self.failures.entry(pair).or_insert(Failures {
             count: 0,
             until: now,
         });
         failures.count = failures.count.saturating_add(1);
-        let doublings = failures.count.saturating_sub(FREE_FAILURES);
-        if doublings > 0 {
-            let wait = Duration::from_secs(1 << (doublings - 1).min(10)).min(LONGEST);
-            failures.until = now.after(wait);
-        }
+        let doublings = failures.count.checked_sub(FREE_FAILURES + 1)?;
+        let wait = Duration::from_secs(1 << doublings.min(10)).min(LONGEST);
+        failures.until = now.after(wait);
+        Some(failures.until)
     }
 
-    /// An attempt succeeded.
-    pub fn succeeded(&mut self, peer: IpAddr, account: &str) {
-        let pair = self.pair(peer, account);
-        self.pairs.remove(&pair);
+    /// Forgets the failures. Whether somebody still waits for them.
+    fn forgive(&mut self, pair: u64, now: Moment) -> bool {
+        let failures = self.failures.remove(&pair);
+        failures.is_some_and(|failures| failures.until > now)
     }
 
     /// An IPv6 network counts as one address: it costs nothing to have more of them.
@@ -83,40 +142,101 @@ impl Backoff {
 
 #[cfg(test)]
 mod tests {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
+
     use super::*;
+    use crate::testing::{HEADER, PASSWORD, Plan, World};
 
     const PEER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
     #[test]
     fn waits_double_after_the_free_failures_and_end_with_a_success() {
         let mut backoff = Backoff::new(1);
+        let pair = backoff.pair(PEER, "a@b");
         let mut now = Moment(1_000);
         for _ in 0..FREE_FAILURES {
-            backoff.failed(PEER, "a@b", now);
-            assert!(!backoff.must_wait(PEER, "a@b", now));
+            assert_eq!(backoff.count(pair, now), None);
         }
         for seconds in [1, 2, 4, 8] {
-            backoff.failed(PEER, "a@b", now);
-            assert!(backoff.must_wait(
-                PEER,
-                "a@b",
-                now.after(Duration::from_millis(seconds * 999))
-            ));
+            let until = backoff.count(pair, now).expect("a wait");
+            backoff.learn(pair, until, now);
+            let almost = now.after(Duration::from_millis(seconds * 999));
+            assert!(backoff.must_wait(PEER, "a@b", almost));
             now = now.after(Duration::from_secs(seconds));
             assert!(!backoff.must_wait(PEER, "a@b", now));
         }
         assert!(!backoff.must_wait(PEER, "other@b", Moment(0)));
-        backoff.succeeded(PEER, "a@b");
-        backoff.failed(PEER, "a@b", now);
-        assert!(!backoff.must_wait(PEER, "a@b", now));
+        assert!(!backoff.forgive(pair, now), "nobody waits any more");
+        assert_eq!(backoff.count(pair, now), None);
+    }
+
+    /// An attempt that was begun before the others failed.
+    #[test]
+    fn a_success_ends_a_wait_everywhere() {
+        let (mut home, mut other) = (Backoff::new(1), Backoff::new(1));
+        let (pair, now) = (home.pair(PEER, "a@b"), Moment(1_000));
+        assert_eq!(pair, other.pair(PEER, "a@b"));
+        let until = (0..=FREE_FAILURES).find_map(|_| home.count(pair, now));
+        other.learn(pair, until.expect("a wait"), now);
+        assert!(other.must_wait(PEER, "a@b", now));
+        assert!(home.forgive(pair, now), "others have to hear of it");
+        other.learn(pair, Moment(0), now);
+        assert!(!other.must_wait(PEER, "a@b", now));
     }
 
     #[test]
-    fn the_table_is_bounded() {
+    fn the_tables_are_bounded() {
         let mut backoff = Backoff::new(1);
-        for n in 0..PAIRS_MAX * 2 {
-            backoff.failed(PEER, &n.to_string(), Moment(0));
+        for pair in 0..PAIRS_MAX as u64 * 2 {
+            backoff.count(pair, Moment(0));
+            backoff.learn(pair, Moment(1_000), Moment(0));
         }
-        assert!(backoff.pairs.len() <= PAIRS_MAX);
+        assert!(backoff.failures.len() <= PAIRS_MAX && backoff.waits.len() <= PAIRS_MAX);
+    }
+
+    /// What an attempt on a link of its own, on whatever shard, is told.
+    fn attempt(world: &mut World, user: &str, password: &str) -> String {
+        let plain = STANDARD.encode(format!("\0{user}\0{password}"));
+        let auth = "<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='PLAIN'>";
+        let wire = world.connect();
+        world.write(wire, format!("{HEADER}{auth}{plain}</auth>").as_bytes());
+        world.settle();
+        let said = String::from_utf8(world.read(wire)).unwrap();
+        world.hang_up(wire);
+        world.settle();
+        let verdicts = ["not-authorized", "temporary-auth-failure", "<success"];
+        let verdict = verdicts.into_iter().find(|verdict| said.contains(verdict));
+        verdict.unwrap_or(&said).to_owned()
+    }
+
+    fn attempts(world: &mut World, count: u32, user: &str, verdict: &str) {
+        for number in 0..count {
+            assert_eq!(attempt(world, user, "wrong"), verdict, "attempt {number}");
+        }
+    }
+
+    #[test]
+    fn more_shards_are_no_more_attempts() {
+        for shards in [1, 2, 7] {
+            let mut world = World::new(Plan {
+                shards,
+                accounts: vec!["romeo@localhost".into(), "juliet@localhost".into()],
+                ..Plan::default()
+            });
+            for user in ["romeo", "nobody"] {
+                attempts(&mut world, FREE_FAILURES + 1, user, "not-authorized");
+                attempts(&mut world, 20, user, "temporary-auth-failure");
+            }
+            assert_eq!(
+                attempt(&mut world, "romeo", PASSWORD),
+                "temporary-auth-failure"
+            );
+            assert_eq!(attempt(&mut world, "juliet", PASSWORD), "<success");
+            world.advance(Duration::from_secs(1));
+            assert_eq!(attempt(&mut world, "romeo", PASSWORD), "<success");
+            attempts(&mut world, FREE_FAILURES + 1, "romeo", "not-authorized");
+            attempts(&mut world, 1, "romeo", "temporary-auth-failure");
+        }
     }
 }

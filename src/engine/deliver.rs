@@ -208,7 +208,7 @@ fn give_as(ctx: &mut Ctx<'_>, session: SessionKey, stanza: &Stanza<'_>, to: &str
     match dispatch::ask(ctx, Phase::Delivering, session, stanza) {
         Verdict::Pass => {
             if stanza.kind == Kind::Message {
-                ctx.core.counters.messages_delivered += 1;
+                ctx.count_delivered(session);
             }
             ctx.send(session, stanza, to);
         }

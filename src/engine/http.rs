@@ -1,10 +1,11 @@
 //! Requests of HTTP on a link of `listen.http` or `listen.https`: read in order, answered in order,
 //! one at a time.
 //!
-//! While an answer is due the link is not read: what its peer sends ahead waits in the kernel, so
-//! a pipeline costs nothing here. Between two requests a link is one [`Conn`]. A WebSocket begins
-//! as a request; from the answer on the link carries a stream like any other, or events. A request
-//! that names a session of another shard moves there, with its link and all behind it.
+//! While an answer is due what its peer sends ahead is kept, up to a bound above which it waits in
+//! the kernel: who reads nothing does not hear that its peer has gone. Between two requests a link
+//! is one [`Conn`]. A WebSocket begins as a request; from the answer on the link carries a stream
+//! like any other, or events. A request that names a session of another shard moves there, with its
+//! link and all behind it.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -49,6 +50,8 @@ pub use session::session_answered;
 /// A request becomes a WebSocket.
 mod upgrade;
 
+/// Octets behind a request that waits for its answer, above which the link is not read.
+const READ_AHEAD_MAX: usize = 16_384;
 /// Whoever owes an answer has a deadline of its own, well before this one.
 const ANSWER_MAX: Duration = Duration::from_secs(300);
 
@@ -272,6 +275,10 @@ pub fn receive(shard: &mut Shard, key: LinkKey, bytes: &[u8], now: Now, fx: &mut
 
 /// Octets that were not taken: of the next request or, behind an upgrade, of the stream.
 fn keep(shard: &mut Shard, key: LinkKey, unread: Box<Unread>, now: Now, fx: &mut Effects) {
+    let waits = |link: &Link| link.reading == Reading::Waiting;
+    if unread.octets.len() > READ_AHEAD_MAX && shard.links.get(key).is_some_and(waits) {
+        fx.link(key, LinkEffect::Pause);
+    }
     shard.keep_unread(key, unread, fx);
     let upgraded = |link: &Link| link.framing == Framing::WebSocket;
     if shard.links.get(key).is_some_and(upgraded) {
@@ -439,7 +446,6 @@ fn serve(
             conn.due = now.mono.after(ANSWER_MAX);
             if let Some(link) = shard.links.get_mut(key) {
                 link.reading = Reading::Waiting;
-                fx.link(key, LinkEffect::Pause);
             }
         }
         Outcome::Upgraded => {}

@@ -150,7 +150,10 @@ fn stanza(
             id = ctx.core.next_id(ctx.now);
             write_stanza_id(content, addressee.bare_escaped(), id);
         }
-        ctx.core.counters.messages_received += 1;
+        if let Some(session) = ctx.core.sessions.get(key) {
+            let transport = session.transport();
+            ctx.core.counters.messages_received.count(transport);
+        }
     } else {
         content.extend_from_slice(element.content());
     }

@@ -6,7 +6,7 @@
 use super::input::{Origin, Secured};
 use super::links::{Link, Login, Moving, Reading, Released, Stream, login_of};
 use super::shard::{Shard, install};
-use super::{http, lifecycle, resumption};
+use super::{backoff, http, lifecycle, resumption};
 use crate::base::event::Event;
 use crate::base::time::Now;
 use crate::features::disco;
@@ -252,8 +252,9 @@ fn proceed(
         Step::Failed(condition) => {
             let claimed = login.negotiation.claimed();
             let account: Box<str> = claimed.map_or("", BareJid::as_str).into();
+            let peer = login.peer;
             if condition == sasl::Condition::NotAuthorized {
-                shard.backoff.failed(login.peer, &account, now.mono);
+                backoff::failed(shard, peer, &account, now, fx);
             }
             fx.events.push(Event::LoginFailed {
                 account,
@@ -325,7 +326,6 @@ fn authenticated(shard: &mut Shard, key: LinkKey, account: &BareJid, now: Now, f
     link.scope = link.fresh_scope();
     if let Some(login) = link.login() {
         login.authenticated = true;
-        shard.backoff.succeeded(login.peer, account.as_str());
     }
     fx.link(key, LinkEffect::Authenticated);
     let home = shard.core.home(account.as_str());
@@ -350,7 +350,9 @@ fn admit(shard: &mut Shard, key: LinkKey, now: Now, fx: &mut Effects) {
     else {
         return;
     };
+    let peer = login.peer;
     let head = login.head.take().unwrap_or_default();
+    backoff::succeeded(shard, peer, &account, now, fx);
     let mut ctx = Ctx {
         core: &mut shard.core,
         fx,

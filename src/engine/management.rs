@@ -147,6 +147,20 @@ pub fn committed(ctx: &mut Ctx<'_>, key: SessionKey, number: u32) {
     }
 }
 
+/// A stanza was taken. If nothing waits for the journal, not even this one, who is
+/// [`Flags::PROMPT`] hears so at once.
+pub fn taken(ctx: &mut Ctx<'_>, key: SessionKey) {
+    let Some(session) = ctx.core.session(key).filter(|s| s.flags.has(Flags::PROMPT)) else {
+        return;
+    };
+    let has_news = |management: &Management| {
+        management.pending.is_empty() && management.handled() != management.told
+    };
+    if session.management.as_deref().is_some_and(has_news) {
+        acknowledge(ctx, key);
+    }
+}
+
 /// Tells every listed session its `h`, unless it heard it meanwhile.
 pub fn acknowledge_listed(ctx: &mut Ctx<'_>) {
     for key in std::mem::take(&mut ctx.core.acks_due) {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::inbound;
 use super::links::{Link, Reading, Stream, Unread};
 use super::shard::Shard;
-use super::{http, login, route};
+use super::{http, login, management, route};
 use crate::base::time::{Moment, Now};
 use crate::session::ctx::{Core, Ctx, Due};
 use crate::session::effects::{Effects, LinkEffect, LinkKey};
@@ -269,6 +269,7 @@ impl Shard {
         };
         let result = inbound::take(&mut ctx, &mut self.scratch, session, &scope, element);
         route::drain_local(&mut ctx);
+        management::taken(&mut ctx, session);
         self.core.asker = None;
         if let Some(link) = self.links.get_mut(key) {
             link.scope = scope;
@@ -331,10 +332,19 @@ const fn is_space(octet: u8) -> bool {
 /// Of the wrapper of a request, before it is known whose it is; what is inside is held to the
 /// bounds of its stream.
 pub(super) fn bounds_of_requests(core: &Core) -> Bounds {
+    let inside = bounds_of_stanzas(core);
+    Bounds {
+        depth_max: inside.depth_max + 1,
+        ..inside
+    }
+}
+
+/// Of what a peer sends whom we know.
+pub(super) fn bounds_of_stanzas(core: &Core) -> Bounds {
     let limits = &core.policy.limits;
     Bounds {
         octets_max: limits.stanza_octets_max,
-        depth_max: limits.depth_max + 1,
+        depth_max: limits.depth_max,
         attributes_max: limits.attributes_max,
         elements_max: limits.elements_max,
     }
@@ -342,18 +352,12 @@ pub(super) fn bounds_of_requests(core: &Core) -> Bounds {
 
 /// RFC 6120 section 13.12: what a peer may send depends on whether we know who it is.
 pub(super) fn bounds_of(core: &Core, link: &Link) -> Bounds {
-    let limits = &core.policy.limits;
-    let known = match &link.stream {
-        Stream::Login(login) => login.authenticated,
-        _ => true,
-    };
-    Bounds {
-        octets_max: match known {
-            true => limits.stanza_octets_max,
-            false => limits.preauth_stanza_octets_max,
+    let known = bounds_of_stanzas(core);
+    match &link.stream {
+        Stream::Login(login) if !login.authenticated => Bounds {
+            octets_max: core.policy.limits.preauth_stanza_octets_max,
+            ..known
         },
-        depth_max: limits.depth_max,
-        attributes_max: limits.attributes_max,
-        elements_max: limits.elements_max,
+        _ => known,
     }
 }

@@ -17,9 +17,9 @@ use crate::features::disco;
 use crate::session::ctx::{Core, Ctx, Due, Setup, Waiter};
 use crate::session::effects::{Effects, LinkEffect, LinkKey};
 use crate::session::session::{Flags, SessionKey};
+use crate::session::traffic::ByTransport;
 use crate::session::{offline, parcel::Batch, record};
 use crate::store::{MessageId, Op, Refusal, Reply, StreamId, Ticket};
-use crate::transport::framing::Framing;
 use crate::xmpp::error::StreamError;
 use crate::xmpp::xml::Scanner;
 
@@ -28,12 +28,19 @@ use crate::xmpp::xml::Scanner;
 pub struct Report {
     pub links: usize,
     pub sessions: usize,
-    pub sessions_detached: usize,
-    pub sessions_websocket: usize,
+    pub sessions_by: ByTransport,
     pub accounts: usize,
     pub waiting_for_storage: usize,
+    /// Octets that are due to sessions with a link.
+    pub unsent_octets: usize,
+    /// The oldest message among them.
+    pub oldest_unsent: Option<MessageId>,
+    /// Octets that queues hold until their clients have them.
+    pub held_octets: usize,
     pub messages_received: u64,
+    pub messages_received_by: ByTransport,
     pub messages_delivered: u64,
+    pub messages_delivered_by: ByTransport,
     pub messages_stored: u64,
     pub panics: u64,
 }
@@ -74,8 +81,8 @@ impl Shard {
     /// An empty shard.
     pub fn new(setup: Setup) -> Self {
         let mut core = Core::new(setup);
-        let backoff_seed = core.random() as u64;
         core.caps_ver = disco::caps_ver(&core.policy);
+        let backoff = Backoff::new(core.process_seed());
         Self {
             core,
             links: Links::default(),
@@ -86,7 +93,7 @@ impl Shard {
             answered: Vec::new(),
             due: Vec::new(),
             stopping: false,
-            backoff: Backoff::new(backoff_seed),
+            backoff,
             lost: HashMap::new(),
             lost_until: Moment(0),
             revived: HashSet::new(),
@@ -272,25 +279,29 @@ impl Shard {
     /// Counters and depths.
     pub fn report(&self) -> Report {
         let core = &self.core;
-        let detached = core
-            .sessions
-            .iter()
-            .filter(|(_, session)| session.link.is_none());
-        let framed = core.sessions.iter().filter(|(_, session)| {
-            session.link.is_some() && session.queue.framing() == Framing::WebSocket
-        });
-        Report {
-            sessions_websocket: framed.count(),
+        let mut report = Report {
             links: self.links.len(),
             sessions: core.sessions.len(),
-            sessions_detached: detached.count(),
             accounts: core.accounts.len(),
             waiting_for_storage: core.waiters.len(),
-            messages_received: core.counters.messages_received,
-            messages_delivered: core.counters.messages_delivered,
+            messages_received: core.counters.messages_received.total(),
+            messages_received_by: core.counters.messages_received,
+            messages_delivered: core.counters.messages_delivered.total(),
+            messages_delivered_by: core.counters.messages_delivered,
             messages_stored: core.counters.messages_stored,
             panics: core.counters.panics,
+            ..Report::default()
+        };
+        for (_, session) in core.sessions.iter() {
+            report.sessions_by.count(session.transport());
+            report.held_octets += session.queue.held_octets();
+            if session.link.is_some() {
+                report.unsent_octets += session.queue.unsent_octets();
+                let oldest = [report.oldest_unsent, session.queue.oldest_unsent()];
+                report.oldest_unsent = oldest.into_iter().flatten().min();
+            }
         }
+        report
     }
 
     fn wrote_session(&mut self, key: SessionKey, octets: usize, now: Now, fx: &mut Effects) {

@@ -10,9 +10,9 @@ use std::net::IpAddr;
 
 use foldhash::quality::RandomState;
 
-use super::http;
 use super::links::Reading;
 use super::shard::Shard;
+use super::{backoff, http};
 use crate::base::time::Now;
 use crate::session::ctx::Core;
 use crate::session::effects::{Effects, LinkKey};
@@ -95,6 +95,8 @@ pub fn receive(shard: &mut Shard, letter: Letter, now: Now, fx: &mut Effects) {
         Letter::Tube(moving) => bosh::moved_in(shard, moving, now, fx),
         Letter::Left { sid } => bosh::left(shard, sid),
         Letter::Publication { topic, json } => json::published(shard, &topic, &json, now, fx),
+        Letter::LoginFailed { pair } => backoff::count(shard, pair, now, fx),
+        Letter::MustWait { pair, until } => shard.backoff.learn(pair, until, now.mono),
     }
 }
 

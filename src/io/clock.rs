@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use rustix::time::{ClockId, clock_gettime};
+
 use crate::base::time::{Moment, Now};
 
 /// Where moments come from. All shards of a process share one origin, so that a moment means
@@ -29,6 +31,20 @@ impl Clock {
             wall_ms: wall.as_millis() as u64,
         }
     }
+}
+
+/// Time of a core that this thread has used. A system call.
+pub fn thread_cpu() -> Duration {
+    used(ClockId::ThreadCPUTime)
+}
+
+/// Time of all cores that this process has used. A system call.
+pub fn process_cpu() -> Duration {
+    used(ClockId::ProcessCPUTime)
+}
+
+fn used(clock: ClockId) -> Duration {
+    Duration::try_from(clock_gettime(clock)).unwrap_or_default()
 }
 
 #[cfg(test)]

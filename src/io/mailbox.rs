@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
 
 use crossbeam::channel::Sender;
 use crossbeam::queue::SegQueue;
@@ -30,12 +31,23 @@ pub enum Post {
     Replies(Replies),
     /// A wish of the server for the engine.
     Command(Command),
-    /// How is it? The channel has room for every answer, so answering never waits.
-    Report(Sender<ShardReport>),
+    /// How is it?
+    Report(Question),
     /// Close the listeners.
     StopAccepting,
     /// Close everything and end the thread.
     End,
+}
+
+/// What somebody wants to know of a shard.
+pub struct Question {
+    /// Has room for every answer, so answering never waits.
+    pub answer: Sender<ShardReport>,
+    /// When it was asked: what is found before it in the mailbox has waited as long, or longer.
+    pub asked: Instant,
+    /// Posts and octets that were on the way then.
+    pub posts: usize,
+    pub octets: usize,
 }
 
 /// The side of a mailbox that everybody may post to.
@@ -99,6 +111,16 @@ impl Inlet {
     pub fn post(&self, post: Post) {
         self.push(post);
         self.ring();
+    }
+
+    /// Asks the owner how it is.
+    pub fn ask(&self, answer: Sender<ShardReport>) {
+        self.post(Post::Report(Question {
+            answer,
+            asked: Instant::now(),
+            posts: self.len(),
+            octets: self.octets_len(),
+        }));
     }
 
     /// Whether senders should keep what they have.

@@ -146,10 +146,16 @@ pub struct ShardReport {
     pub links: usize,
     pub links_ready: usize,
     pub links_dirty: usize,
-    /// Posts and octets on the way to the shard.
+    /// Posts and octets on the way to the shard when it was asked.
     pub mail_posts: usize,
     pub mail_octets: usize,
+    /// How long the question lay in the mailbox, behind all those.
+    pub mail_age: Duration,
+    /// How old the oldest message is that is due to a session with a link.
+    pub unsent_age: Duration,
     pub turns: u64,
+    /// Time of a core that its thread has used.
+    pub cpu: Duration,
     pub io: Counters,
 }
 
@@ -407,7 +413,7 @@ impl Handle {
     pub fn report(&self, timeout: Duration) -> Vec<ShardReport> {
         let (answer, answers): (_, Receiver<ShardReport>) = bounded(self.shared.inlets.len());
         for inlet in &self.shared.inlets {
-            inlet.post(Post::Report(answer.clone()));
+            inlet.ask(answer.clone());
         }
         drop(answer);
         let deadline = Instant::now() + timeout;

@@ -14,9 +14,9 @@ use crate::io::guard::{Guarded, fatal};
 use crate::io::handoff::Courier;
 use crate::io::links::{Links, MAIL_TOKEN};
 use crate::io::listener::Listener;
-use crate::io::mailbox::{Inlet, Post};
-use crate::io::{ErrandSink, EventSink, GiveBack, ShardReport, Shared, Submit, Unused};
-use crate::store::ShardId;
+use crate::io::mailbox::{Post, Question};
+use crate::io::{ErrandSink, EventSink, GiveBack, ShardReport, Shared, Submit, Unused, clock};
+use crate::store::{MessageId, ShardId};
 
 /// Events taken from the kernel in one turn.
 const EVENTS_PER_TURN: usize = 1_024;
@@ -293,9 +293,9 @@ impl Reactor {
                     }
                     self.shard.feed(None, Input::Command(command));
                 }
-                Post::Report(answer) => {
+                Post::Report(question) => {
                     // Who asked may be gone.
-                    let _ = answer.try_send(self.report());
+                    let _ = question.answer.try_send(self.report(&question));
                 }
                 Post::StopAccepting => self.links.close_listeners(),
                 Post::End => self.ends = true,
@@ -370,18 +370,24 @@ impl Reactor {
         progress.idle.store(idle, Ordering::Release);
     }
 
-    fn report(&self) -> ShardReport {
-        let inlet: &Inlet = &self.shared.inlets[usize::from(self.id)];
+    fn report(&self, question: &Question) -> ShardReport {
         let (ready, dirty) = self.links.waiting();
+        let engine = self.shard.shard().report();
+        let named = engine.oldest_unsent.map(MessageId::millis);
+        // The clock may have been set back since.
+        let unsent = named.map_or(0, |named| self.shard.now.wall_ms.saturating_sub(named));
         ShardReport {
             shard: self.id,
-            engine: self.shard.shard().report(),
+            engine,
             links: self.links.len(),
             links_ready: ready,
             links_dirty: dirty,
-            mail_posts: inlet.len(),
-            mail_octets: inlet.octets_len(),
+            mail_posts: question.posts,
+            mail_octets: question.octets,
+            mail_age: question.asked.elapsed(),
+            unsent_age: Duration::from_millis(unsent),
             turns: self.turns,
+            cpu: clock::thread_cpu(),
             io: self.links.counters,
         }
     }

@@ -9,10 +9,14 @@ use crossbeam::channel::{Sender, bounded};
 use super::log::Log;
 use super::plan::Plan;
 use super::signals::Wish;
-use super::status::{Listeners, ShardStatus, Status, StorageStatus, memory_octets};
+use super::status::{
+    Listeners, Memory, ShardStatus, SpreadStatus, Status, StorageStatus, TransportStatus,
+};
 use crate::engine::Command;
-use crate::io::{Handle, ShardReport};
+use crate::io::{Handle, ShardReport, clock};
+use crate::session::traffic::Transport;
 use crate::store::ShardId;
+use crate::store::lateness::Spread;
 use crate::store::worker::Storage;
 
 /// What `status` and `user` need of a running server. Clones see the same server.
@@ -104,10 +108,10 @@ impl Live {
 
     /// How everything is. Waits for every shard to answer, within bounds.
     pub fn status(&self, storage: &Storage) -> Status {
-        let depth = storage.depth();
         let reports = self
             .with(|reactors| reactors.report(REPORT_TIMEOUT))
             .unwrap_or_default();
+        let memory = Memory::now();
         Status {
             version: env!("CARGO_PKG_VERSION").into(),
             pid: std::process::id(),
@@ -115,13 +119,13 @@ impl Live {
             listeners: self.listeners.clone(),
             links_max: self.plan.links_max,
             private_descriptors: self.plan.private_descriptors,
-            memory_octets: memory_octets(),
+            memory_octets: memory.resident,
+            memory_anonymous_octets: memory.anonymous,
+            memory_peak_octets: memory.peak,
+            cpu_micros: micros(clock::process_cpu()),
+            shards_silent: usize::from(self.plan.shards).saturating_sub(reports.len()),
             shards: reports.iter().map(shard_status).collect(),
-            storage: StorageStatus {
-                requests: depth.ops,
-                octets: depth.octets,
-                passwords: depth.hashes,
-            },
+            storage: storage_status(storage),
             log_lines_dropped: self.log.dropped(),
         }
     }
@@ -133,22 +137,61 @@ impl Live {
     }
 }
 
+fn storage_status(storage: &Storage) -> StorageStatus {
+    let depth = storage.depth();
+    let lateness = storage.lateness();
+    let spread = |spread: &Spread| SpreadStatus {
+        counts: spread.counts.to_vec(),
+        sum_micros: micros(spread.sum),
+        last_micros: micros(spread.last),
+        max_micros: micros(spread.max),
+    };
+    StorageStatus {
+        requests: depth.ops,
+        octets: depth.octets,
+        passwords: depth.hashes,
+        delay_micros: micros(storage.delay(REPORT_TIMEOUT)),
+        oldest_micros: micros(lateness.oldest),
+        syncs: spread(&lateness.syncs),
+        waits: spread(&lateness.waits),
+    }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+fn transport_status(report: &ShardReport, transport: Transport) -> TransportStatus {
+    TransportStatus {
+        transport: transport.name().into(),
+        sessions: report.engine.sessions_by[transport],
+        messages_received: report.engine.messages_received_by[transport],
+        messages_delivered: report.engine.messages_delivered_by[transport],
+    }
+}
+
 fn shard_status(report: &ShardReport) -> ShardStatus {
+    let transports = Transport::ALL.map(|transport| transport_status(report, transport));
     ShardStatus {
         shard: report.shard,
         links: report.links,
         sessions: report.engine.sessions,
-        sessions_detached: report.engine.sessions_detached,
-        sessions_websocket: report.engine.sessions_websocket,
+        sessions_detached: report.engine.sessions_by[Transport::None] as usize,
+        transports: transports.into(),
         accounts: report.engine.accounts,
         mail: report.mail_posts,
         mail_octets: report.mail_octets,
+        mail_age_micros: micros(report.mail_age),
+        unsent_octets: report.engine.unsent_octets,
+        unsent_age_millis: report.unsent_age.as_millis() as u64,
+        held_octets: report.engine.held_octets,
         waiting_for_storage: report.engine.waiting_for_storage,
         messages_received: report.engine.messages_received,
         messages_delivered: report.engine.messages_delivered,
         messages_stored: report.engine.messages_stored,
         panics: report.engine.panics,
         turns: report.turns,
+        cpu_micros: micros(report.cpu),
         links_accepted: report.io.accepted,
         links_refused: report.io.refused,
         octets_read: report.io.octets_read,

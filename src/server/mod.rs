@@ -13,6 +13,7 @@ mod depot;
 pub mod desk;
 mod door;
 pub mod exit;
+mod exposition;
 pub mod import;
 mod kernel;
 mod live;

@@ -16,7 +16,19 @@ pub struct Status {
     pub private_descriptors: bool,
     /// Resident memory of the process.
     pub memory_octets: u64,
+    /// What of it is no file's.
+    #[serde(default)]
+    pub memory_anonymous_octets: u64,
+    /// The most that was resident.
+    #[serde(default)]
+    pub memory_peak_octets: u64,
+    /// Time of all cores that the process has used.
+    #[serde(default)]
+    pub cpu_micros: u64,
     pub shards: Vec<ShardStatus>,
+    /// Shards that have not answered.
+    #[serde(default)]
+    pub shards_silent: usize,
     pub storage: StorageStatus,
     pub log_lines_dropped: u64,
 }
@@ -32,34 +44,77 @@ pub struct Listeners {
 
 /// One shard.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
 pub struct ShardStatus {
     pub shard: u16,
     pub links: usize,
     pub sessions: usize,
     pub sessions_detached: usize,
-    pub sessions_websocket: usize,
+    /// What each transport carries.
+    pub transports: Vec<TransportStatus>,
     pub accounts: usize,
     /// What waits in its mailbox.
     pub mail: usize,
     pub mail_octets: usize,
+    /// How long mail lay there just now.
+    pub mail_age_micros: u64,
+    /// What is due to sessions with a link.
+    pub unsent_octets: usize,
+    /// How old the oldest message of that is.
+    pub unsent_age_millis: u64,
+    /// What queues hold until their clients have it.
+    pub held_octets: usize,
     pub waiting_for_storage: usize,
     pub messages_received: u64,
     pub messages_delivered: u64,
     pub messages_stored: u64,
     pub panics: u64,
     pub turns: u64,
+    /// Time of a core that its thread has used.
+    pub cpu_micros: u64,
     pub links_accepted: u64,
     pub links_refused: u64,
     pub octets_read: u64,
     pub octets_written: u64,
 }
 
+/// What a transport carries on one shard.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
+pub struct TransportStatus {
+    pub transport: String,
+    pub sessions: u64,
+    pub messages_received: u64,
+    pub messages_delivered: u64,
+}
+
 /// What waits in storage.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
 pub struct StorageStatus {
     pub requests: usize,
     pub octets: usize,
     pub passwords: usize,
+    /// How long a request lay there just now.
+    pub delay_micros: u64,
+    /// How long the oldest record waits that is not durable.
+    pub oldest_micros: u64,
+    /// How long the device took.
+    pub syncs: SpreadStatus,
+    /// How long the first record of each group waited until it was durable.
+    pub waits: SpreadStatus,
+}
+
+/// Durations since the start.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
+pub struct SpreadStatus {
+    /// How many there were up to each of the bounds of [`crate::store::lateness::BOUNDS`] and above
+    /// the one before; last those above all.
+    pub counts: Vec<u64>,
+    pub sum_micros: u64,
+    pub last_micros: u64,
+    pub max_micros: u64,
 }
 
 impl Status {
@@ -156,14 +211,34 @@ impl Status {
     }
 }
 
-/// The resident memory of this process; zero when the system does not say.
-pub fn memory_octets() -> u64 {
-    let text = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    let pages = text
-        .split(' ')
-        .nth(1)
-        .and_then(|pages| pages.parse::<u64>().ok());
-    pages.unwrap_or(0) * rustix::param::page_size() as u64
+/// Octets of memory of this process; zero where the system does not say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Memory {
+    pub resident: u64,
+    pub anonymous: u64,
+    pub peak: u64,
+}
+
+impl Memory {
+    /// How much it is now.
+    pub fn now() -> Self {
+        let text = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        Self::read(&text)
+    }
+
+    fn read(text: &str) -> Self {
+        let octets = |name: &str| {
+            let mut lines = text.lines();
+            let value = lines.find_map(|line| line.strip_prefix(name)?.strip_suffix(" kB"));
+            let kilobytes = value.and_then(|value| value.trim().parse::<u64>().ok());
+            kilobytes.unwrap_or(0) * 1024
+        };
+        Self {
+            resident: octets("VmRSS:"),
+            anonymous: octets("RssAnon:"),
+            peak: octets("VmHWM:"),
+        }
+    }
 }
 
 fn span(seconds: u64) -> String {
@@ -181,5 +256,22 @@ fn listed(addresses: &[String]) -> String {
     match addresses {
         [] => "nowhere".into(),
         addresses => addresses.join(", "),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_read_as_the_kernel_writes_it() {
+        let text = "Name:\tencke\nVmHWM:\t    9000 kB\nVmRSS:\t    8000 kB\n\
+                    RssAnon:\t    7000 kB\nRssFile:\t    1000 kB\n";
+        let memory = Memory::read(text);
+        let kilobytes = [memory.resident, memory.anonymous, memory.peak].map(|all| all / 1024);
+        assert_eq!(kilobytes, [8_000, 7_000, 9_000]);
+        assert_eq!(Memory::read(""), Memory::default());
+        let now = Memory::now();
+        assert!(now.anonymous > 0 && now.anonymous <= now.resident && now.resident <= now.peak);
     }
 }

@@ -18,6 +18,7 @@ use super::parcel::Batch;
 use super::policy::Policy;
 use super::queue::{Pool, Queue};
 use super::session::{Flags, Session, SessionKey, SessionTag};
+use super::traffic::ByTransport;
 use crate::base::event::Event;
 use crate::base::hex;
 use crate::base::pool::RESTING_MAX;
@@ -89,8 +90,10 @@ pub enum Due {
 /// What a shard counts.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Counters {
-    pub messages_received: u64,
-    pub messages_delivered: u64,
+    /// By the transport of the sender.
+    pub messages_received: ByTransport,
+    /// By the transport of the receiver.
+    pub messages_delivered: ByTransport,
     pub messages_stored: u64,
     pub panics: u64,
 }
@@ -333,6 +336,13 @@ impl Core {
         self.policy.domains.iter().any(|served| served == domain)
     }
 
+    /// The same in all shards of a process, and nobody's to guess.
+    pub fn process_seed(&self) -> u64 {
+        let mut hasher = SipHasher13::new_with_key(&self.hash_key);
+        hasher.write(b"process seed");
+        hasher.finish()
+    }
+
     /// 128 unguessable bits.
     pub fn random(&mut self) -> u128 {
         u128::from(self.rng.next_u64()) << 64 | u128::from(self.rng.next_u64())
@@ -473,6 +483,14 @@ impl Ctx<'_> {
         }
         if let Some(link) = session.link {
             self.fx.link(link, LinkEffect::Flush);
+        }
+    }
+
+    /// A session gets a message.
+    pub fn count_delivered(&mut self, key: SessionKey) {
+        if let Some(session) = self.core.sessions.get(key) {
+            let transport = session.transport();
+            self.core.counters.messages_delivered.count(transport);
         }
     }
 

@@ -20,3 +20,4 @@ pub mod roster;
 pub mod session;
 pub mod shown;
 pub mod stamp;
+pub mod traffic;

@@ -313,7 +313,7 @@ impl Ctx<'_> {
             head: &delayed[..head_end],
             content: &delayed[head_end + 1..],
         };
-        self.core.counters.messages_delivered += 1;
+        self.count_delivered(session);
         self.send(session, &stanza, "");
         self.core.pool.give(delayed);
     }

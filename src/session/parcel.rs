@@ -8,6 +8,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::base::pool::RESTING_MAX;
+use crate::base::time::Moment;
 use crate::session::effects::LinkKey;
 use crate::store::{MessageId, ShardId};
 use crate::transport::bosh::ContentType;
@@ -23,7 +24,8 @@ pub struct Ticket {
     pub link: LinkKey,
 }
 
-/// What shards tell each other about streams over HTTP. Each is small or goes out as it is.
+/// What shards tell each other about streams over HTTP, and about logins. Each is small or goes out
+/// as it is.
 pub enum Letter {
     /// A request for a session that is, or was, there.
     Post { ticket: Ticket, body: Box<[u8]> },
@@ -42,6 +44,10 @@ pub enum Letter {
     Left { sid: u128 },
     /// What was published to a topic.
     Publication { topic: Arc<str>, json: Arc<[u8]> },
+    /// A login failed for an account that is at home there.
+    LoginFailed { pair: u64 },
+    /// The home of an account says how long the next login has to wait.
+    MustWait { pair: u64, until: Moment },
 }
 
 impl Letter {
@@ -51,6 +57,7 @@ impl Letter {
             Self::Answer { body, .. } => body.len(),
             Self::Publication { json, .. } => json.len(),
             Self::Gone { .. } | Self::Tube(_) | Self::Left { .. } => 0,
+            Self::LoginFailed { .. } | Self::MustWait { .. } => 0,
         };
         body + size_of::<Self>()
     }

@@ -141,6 +141,16 @@ impl Queue {
             .map_or(0, |body| (body.end() - body.sent) as usize)
     }
 
+    /// The oldest message of this process that is due, if it has a name.
+    pub fn oldest_unsent(&self) -> Option<MessageId> {
+        let body = self.body.as_deref()?;
+        let sent = body.marks.partition_point(|mark| mark.end() <= body.sent);
+        let due = body.marks.range(sent..);
+        // What comes from the store may have been named years ago.
+        let mut named = due.filter(|mark| mark.id.0 != 0 && !mark.traits.has(Traits::FROM_STORE));
+        named.next().map(|mark| mark.id)
+    }
+
     /// Octets that are held, sent or not.
     pub fn held_octets(&self) -> usize {
         self.body.as_deref().map_or(0, |body| body.octets.len())
@@ -352,6 +362,38 @@ mod tests {
         queue.wrote(&mut pool, 1, |_| settled += 1);
         assert_eq!((settled, queue.held_octets()), (1, 0));
         queue.check();
+    }
+
+    #[test]
+    fn the_oldest_that_is_due_has_been_named_by_this_process() {
+        let (mut queue, mut pool) = (Queue::default(), Pool::default());
+        assert_eq!(queue.oldest_unsent(), None);
+        queue.count_from_here();
+        let ends: Vec<usize> = [
+            (9, Traits::FROM_STORE),
+            (20, Traits::NONE),
+            (21, Traits::NONE),
+        ]
+        .into_iter()
+        .map(|(id, traits)| {
+            let draft = message("x").with_traits(Traits::STORABLE.with(traits));
+            let mut stanza = draft.as_stanza();
+            stanza.id = MessageId(id);
+            queue.push(&mut pool, &stanza, "d@e");
+            queue.held_octets()
+        })
+        .collect();
+        assert_eq!(queue.oldest_unsent(), Some(MessageId(20)));
+        queue.wrote(&mut pool, ends[1] - 1, |_| ());
+        assert_eq!(queue.oldest_unsent(), Some(MessageId(20)), "not whole");
+        queue.wrote(&mut pool, 1, |_| ());
+        assert_eq!(queue.oldest_unsent(), Some(MessageId(21)));
+        queue.wrote(&mut pool, ends[2] - ends[1], |_| ());
+        assert_eq!(
+            queue.oldest_unsent(),
+            None,
+            "it has all, whether it says so or not"
+        );
     }
 
     #[test]

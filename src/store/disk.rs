@@ -15,6 +15,7 @@ use super::files::Files;
 use super::index::{Edit, Edits, Index, IndexError, Persist};
 use super::journal::{self, EDIT_OVERHEAD_OCTETS, Journal, NewMessage, Settings, State};
 use super::late::{self, Late};
+use super::lateness::Lateness;
 use super::open::DirLock;
 use super::{
     Backend, Change, MessageId, Op, Ops, Recovered, Refusal, Replies, Reply, Require, Rest, Synced,
@@ -55,10 +56,7 @@ impl DiskBackend {
         let (journal, recovered) = journal::recover(files, quarantine, settings, &mut *index)?;
         let late_octets_max = journal.changes_octets_max().min(LATE_OCTETS_MAX);
         let journal = Arc::new(Mutex::new(journal));
-        let half = Half {
-            journal: journal.clone(),
-            persist: index.persister(),
-        };
+        let half = Half::new(&journal, &*index);
         let backend = Self {
             journal,
             index,
@@ -288,10 +286,11 @@ impl Backend for DiskBackend {
     }
 
     fn syncer(&mut self) -> Option<Box<dyn Syncer>> {
-        Some(Box::new(Half {
-            journal: self.journal.clone(),
-            persist: self.index.persister(),
-        }))
+        Some(Box::new(Half::new(&self.journal, &*self.index)))
+    }
+
+    fn lateness(&self) -> Arc<Lateness> {
+        self.half.lateness.clone()
     }
 
     fn rest(&mut self) -> Rest {
@@ -312,6 +311,7 @@ impl Backend for DiskBackend {
 struct Half {
     journal: Arc<Mutex<Journal>>,
     persist: Box<dyn Persist>,
+    lateness: Arc<Lateness>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -321,6 +321,14 @@ enum Due {
 }
 
 impl Half {
+    fn new(journal: &Arc<Mutex<Journal>>, index: &dyn Index) -> Self {
+        Self {
+            journal: journal.clone(),
+            persist: index.persister(),
+            lateness: lock(journal).lateness(),
+        }
+    }
+
     /// Persists the index and notes it in the journal.
     fn checkpoint(&mut self, due: Due) {
         let mut journal = lock(&self.journal);
@@ -359,7 +367,9 @@ impl Syncer for Half {
             };
         };
         drop(journal);
+        let began = Instant::now();
         let result = job.run();
+        self.lateness.synced(began.elapsed());
         let mut journal = lock(&self.journal);
         journal.end_sync(&job, &result, replies);
         let retired = journal.retire();

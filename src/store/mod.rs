@@ -13,17 +13,20 @@ pub mod files;
 pub mod index;
 pub mod journal;
 mod late;
+pub mod lateness;
 pub mod memory;
 pub mod open;
 pub mod schema;
 pub mod worker;
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use zeroize::Zeroize;
 
 pub use crate::base::id::MessageId;
 use crate::base::slab::Key;
+use lateness::Lateness;
 
 /// Number of a shard, from zero.
 pub type ShardId = u16;
@@ -394,6 +397,11 @@ pub trait Backend: Send {
     /// Whether the syncer has something to do.
     fn wants_sync(&self) -> bool {
         false
+    }
+
+    /// Where it notes how long the device has others wait.
+    fn lateness(&self) -> Arc<Lateness> {
+        Arc::default()
     }
 
     /// Nothing was asked for a while: gives back memory that a burst needed.

@@ -17,6 +17,7 @@ use crossbeam::queue::SegQueue;
 use super::answer::HashJob;
 use super::backup::Frozen;
 use super::index::{IndexError, Snapshot};
+use super::lateness::{Lateness, LatenessReport};
 use super::{Backend, Ops, Replies, Rest, ShardId, Synced, Syncer, Wake};
 
 /// Where replies go: called on storage threads, once per shard and batch. Must not block.
@@ -49,6 +50,7 @@ struct Shared {
     hashes: AtomicUsize,
     stopping: AtomicBool,
     executor: Thread,
+    lateness: Arc<Lateness>,
 }
 
 /// A sleep after which the storage thread takes it that a burst is over.
@@ -57,6 +59,8 @@ const REST_AFTER: Duration = Duration::from_secs(2);
 enum Task {
     Batch(Ops),
     Freeze(Sender<Result<Frozen, IndexError>>),
+    /// Say that you are there.
+    Look(Sender<()>),
     Stop,
 }
 
@@ -78,6 +82,7 @@ impl Storage {
     pub fn start(mut backend: Box<dyn Backend>, outlet: Outlet) -> io::Result<Self> {
         let (hash_jobs, hash_inlet) = bounded::unbounded::<HashJob>();
         let syncer = backend.syncer();
+        let lateness = backend.lateness();
         let (send_shared, receive_shared) = channel::<Arc<Shared>>();
         let sink = outlet.clone();
         let executor = thread::Builder::new().name("store".into()).spawn(move || {
@@ -105,6 +110,7 @@ impl Storage {
             hashes: AtomicUsize::new(0),
             stopping: AtomicBool::new(false),
             executor: executor.thread().clone(),
+            lateness,
         });
         let mut threads = vec![executor];
         for _ in 0..HASHERS {
@@ -147,6 +153,24 @@ impl Storage {
             octets: self.shared.octets.load(Ordering::Relaxed),
             hashes: self.shared.hashes.load(Ordering::Relaxed),
         }
+    }
+
+    /// How long a request that comes now waits until it is looked at; no longer than `patience`.
+    pub fn delay(&self, patience: Duration) -> Duration {
+        if self.shared.stopping.load(Ordering::Relaxed) {
+            return Duration::ZERO;
+        }
+        let (sender, receiver) = channel();
+        let began = Instant::now();
+        self.shared.post(Task::Look(sender));
+        // Gone or silent: either way it was that long.
+        let _ = receiver.recv_timeout(patience);
+        began.elapsed()
+    }
+
+    /// How long the device has others wait.
+    pub fn lateness(&self) -> LatenessReport {
+        self.shared.lateness.report()
     }
 
     /// Everything as it is after what was submitted so far: for scans and backups. Waits for the
@@ -214,6 +238,7 @@ impl Executor {
                         // Nobody waits any more when this fails.
                         let _ = sender.send(self.backend.freeze());
                     }
+                    Task::Look(sender) => drop(sender.send(())),
                     Task::Stop => stopping = true,
                 }
             }
@@ -509,6 +534,15 @@ mod tests {
         writes.recv().unwrap();
         storage.stop();
         assert!(writes.try_recv().is_err(), "once");
+    }
+
+    #[test]
+    fn the_delay_ends_when_storage_looks_and_when_it_has_stopped() {
+        let (storage, _replies) = start();
+        let patience = Duration::from_secs(60);
+        assert!(storage.delay(patience) < patience);
+        storage.stop();
+        assert_eq!(storage.delay(patience), Duration::ZERO);
     }
 
     #[test]

@@ -57,6 +57,8 @@ pub struct Rules {
     pub replay_events_max: usize,
     /// Octets of events nobody was given, above which no more are taken from the stream.
     pub backlog_octets_max: usize,
+    /// Octets of a stanza; a request that would become a longer one is refused.
+    pub stanza_octets_max: usize,
     /// Addresses of which the last presence is kept.
     pub present_max: usize,
     /// Readers at once.
@@ -81,6 +83,7 @@ impl Default for Rules {
             replay_octets_max: 65_536,
             replay_events_max: 256,
             backlog_octets_max: 131_072,
+            stanza_octets_max: 262_144,
             present_max: 4_096,
             readers_max: 32,
             waiting_max: 64,

@@ -33,6 +33,14 @@ struct Request {
     octets: Vec<u8>,
 }
 
+impl Request {
+    fn ask_again(&mut self, world: &mut World) {
+        self.octets.clear();
+        self.wire = world.connect_to(Entry::Http);
+        world.write(self.wire, self.text.as_bytes());
+    }
+}
+
 const HOLD: usize = 1;
 
 impl Bosh {
@@ -68,15 +76,23 @@ impl Bosh {
     /// Asks, asks again and takes answers. Returns the items in them, as on TCP.
     pub fn pump(&mut self, world: &mut World) -> String {
         self.post(world);
-        let mut answered = Vec::new();
+        let (mut answered, mut refused) = (Vec::new(), None);
         for (rid, request) in &mut self.waiting {
             request.octets.extend_from_slice(&world.read(request.wire));
-            if let Some(body) = body_of(&request.octets) {
-                answered.push((*rid, body));
-            } else if world.is_closed(request.wire) {
-                request.octets.clear();
-                request.wire = world.connect_to(Entry::Http);
-                world.write(request.wire, request.text.as_bytes());
+            match body_of(&request.octets) {
+                Some(body) if is_error(&body) => refused = Some(*rid),
+                Some(body) => answered.push((*rid, body)),
+                None if world.is_closed(request.wire) => request.ask_again(world),
+                None => {}
+            }
+        }
+        // Section 17.3: that one, and all before it that have no answer.
+        if let Some(refused) = refused {
+            let is_answered = |rid: &u64| answered.iter().any(|(other, _)| other == rid);
+            let again = self.waiting.range_mut(..=refused);
+            for (_, request) in again.filter(|(rid, _)| !is_answered(rid)) {
+                world.hang_up(request.wire);
+                request.ask_again(world);
             }
         }
         for (rid, body) in answered {
@@ -177,6 +193,12 @@ impl Bosh {
         }
         self.is_over = true;
     }
+}
+
+/// Whether the server asks for the request again.
+fn is_error(body: &str) -> bool {
+    let tag = body.split('>').next().unwrap_or_default();
+    tag.contains(" type='error'")
 }
 
 /// The body of an answer, when all of it is there. A request that came too slowly was not taken.

@@ -1,12 +1,12 @@
 """The same on a real kernel, in network namespaces that vanish with the test."""
 
-import contextlib
 import json
 import os
 import subprocess
 
 import pytest
 
+from harness.namespace import namespace
 from harness.server import binary_path
 from programs import ROOT, run, states
 
@@ -23,27 +23,6 @@ SET_HERE = (
     "net.ipv4.ip_local_port_range",
     "net.ipv4.tcp_child_ehash_entries",
 )
-
-
-@contextlib.contextmanager
-def namespace(*kinds):
-    """Words that make a command run in a new namespace."""
-    holder = subprocess.Popen(
-        ["unshare", *kinds, "sh", "-c", "echo ready; read line"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    try:
-        said = holder.stdout.readline()
-        if said != "ready\n":
-            pytest.skip(f"no namespace can be made here: {said.strip()}")
-        yield ["nsenter", f"--target={holder.pid}", *kinds]
-    finally:
-        holder.stdin.close()
-        holder.wait()
-        holder.stdout.close()
 
 
 @pytest.fixture

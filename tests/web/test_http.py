@@ -1,16 +1,14 @@
-"""What the HTTP side says to browsers, balancers and Prometheus; read by Python's own library."""
+"""What the HTTP side says to browsers and balancers; read by Python's own library."""
 
 import json
 import os
 import re
 import socket
-import urllib.error
-import urllib.request
 from xml.etree import ElementTree
 
 import pytest
-from prometheus_client.openmetrics import parser
 
+from clients.http import fetch
 from clients.websocket import PATH
 
 pytestmark = pytest.mark.skipif(
@@ -18,20 +16,6 @@ pytestmark = pytest.mark.skipif(
 )
 XRD = "{http://docs.oasis-open.org/ns/xri/xrd-1.0}"
 RELATION = "urn:xmpp:alt-connections:websocket"
-
-
-def fetch(server, path, scheme="http", method="GET", **headers):
-    """The answer: status, headers and body, also if it is a refusal."""
-    host, port = getattr(server, scheme)
-    context = server.trust() if scheme == "https" else None
-    request = urllib.request.Request(f"{scheme}://{host}:{port}{path}", method=method,
-                                     headers={k.replace("_", "-"): v for k, v in headers.items()})
-    try:
-        answer = urllib.request.urlopen(request, timeout=10, context=context)
-    except urllib.error.HTTPError as refusal:
-        answer = refusal
-    with answer:
-        return answer.status, answer.headers, answer.read()
 
 
 def links(server, scheme="http", **headers):
@@ -85,43 +69,6 @@ def test_balancers_are_told(server, path, said, scheme):
     assert (status, body) == (200, b"") and int(headers["Content-Length"]) == len(said) + 1
     status, headers, _ = fetch(server, path, scheme, method="DELETE")
     assert status == 405 and "GET" in headers["Allow"]
-
-
-def families(server):
-    status, headers, body = fetch(server, "/metrics")
-    assert status == 200
-    assert headers.get_content_type() == "application/openmetrics-text"
-    assert headers.get_param("version") == "1.0.0"
-    assert body.endswith(b"# EOF\n")
-    return {family.name: family for family in parser.text_string_to_metric_families(body.decode())}
-
-
-def total(family, **labels):
-    fits = [sample.value for sample in family.samples if labels.items() <= sample.labels.items()]
-    assert fits, f"{family.name} has no sample with {labels}"
-    return sum(fits)
-
-
-async def test_metrics_count_sessions_by_transport_and_messages(server, web, slix):
-    def now():
-        found = families(server)
-        sessions = [total(found["encke_sessions"], transport=name) for name in ("tcp", "websocket")]
-        return [*sessions, total(found["encke_messages_delivered"])]
-
-    before = now()
-    romeo = await slix(server.account("romeo"))
-    juliet = await web(server.account("juliet"))
-    romeo.send_message(juliet.jid, "count me", mtype="chat")
-    await juliet.body("count me")
-    assert now() == [before[0] + 1, before[1] + 1, before[2] + 1]
-    await juliet.close()
-    await romeo.leave()
-
-
-def test_metrics_are_for_this_machine_only(server):
-    for headers in ({"X_Forwarded_For": "203.0.113.5"}, {"Forwarded": "for=203.0.113.5"}):
-        status, _, body = fetch(server, "/metrics", **headers)
-        assert status == 403 and b"encke_" not in body
 
 
 @pytest.mark.parametrize("path", ["/", "/nothing", "/metrics/", "/healthz%2f", "/.well-known/",

@@ -19,7 +19,7 @@ WRONG = 12
 
 @pytest.fixture(scope="module")
 def server_options(server_options):
-    return server_options | {"http.proxies": ["127.0.0.0/8"], "shards.count": 1}
+    return server_options | {"http.proxies": ["127.0.0.0/8"], "shards.count": 2}
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")

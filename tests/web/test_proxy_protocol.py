@@ -110,7 +110,7 @@ async def test_who_does_not_say_it_is_not_answered(server, unrelayed):
 async def test_wrong_passwords_count_for_the_client_that_is_named(new_server, server_options,
                                                                   tmp_path):
     """Both come through the same proxy; only who was wrong has to wait."""
-    options = server_options | {"c2s.require_tls": False, "shards.count": 1}
+    options = server_options | {"c2s.require_tls": False, "shards.count": 2}
     server = new_server(options=options).start()
     account = server.account("juliet")
     relay = Relay(tmp_path, server.http, listens_for_it=True)

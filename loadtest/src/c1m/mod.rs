@@ -31,7 +31,7 @@ pub struct C1mArgs {
     /// Without TLS: how far the memory of the machine goes then.
     #[arg(long)]
     pub plain: bool,
-    /// What carries the streams; on a WebSocket a session takes a little more.
+    /// What carries the sessions; over HTTP one takes a little more.
     #[arg(long, value_enum, default_value = "tcp")]
     pub transport: Transport,
     /// The server's program; by default `encke` beside this one.
@@ -111,7 +111,7 @@ fn run_in(args: &C1mArgs, home: &Path) -> Result<Ending, String> {
     };
     let each = match args.transport {
         Transport::Tcp => each,
-        Transport::Websocket => each.on_websocket(),
+        _ => each.on_websocket(),
     };
     let Some(sessions) = room_for(args, each, home)? else {
         return Ok(crate::FINE);
@@ -203,7 +203,12 @@ fn task(args: &C1mArgs, sessions: usize) -> Result<Task, String> {
         return Err(format!("--rate {}: no rate", args.rate));
     }
     let pairs = ((sessions as f64 * args.talking / 200.0) as usize).max(1);
-    let keepalive = (args.keepalive != 0.0).then_some(args.keepalive);
+    // Who waits for an answer has nothing to send.
+    let sends = !matches!(
+        args.transport,
+        Transport::Bosh | Transport::Events | Transport::Poll
+    );
+    let keepalive = (args.keepalive != 0.0 && sends).then_some(args.keepalive);
     Ok(Task {
         pairs,
         chat: Some(Chat {

@@ -56,7 +56,7 @@ impl Server {
         let addresses = Addresses {
             plain,
             direct,
-            http: (transport == Transport::Websocket).then_some([http, https]),
+            http: (transport != Transport::Tcp).then_some([http, https]),
         };
         configure(home, &addresses, links).map_err(|e| format!("{}: {e}", home.display()))?;
         let child = spawn(program, home)?;

@@ -23,6 +23,8 @@ pub fn load(document: &Document) -> Vec<String> {
         count("contacts", "contacts each"),
         count("changes_per_second", "presence changes/s"),
         count("churning", "come and go"),
+        count("listeners", "listeners"),
+        count("events_per_second", "events/s"),
     ]
     .into_iter()
     .flatten()
@@ -31,15 +33,23 @@ pub fn load(document: &Document) -> Vec<String> {
         parts.push(format!("{window} in flight each"));
     }
     let text = |name: &str| options.get(name).and_then(Value::as_str);
-    let carrier = match (text("transport"), text("tls")) {
-        (Some("websocket"), Some("none")) => Some("WebSocket without TLS"),
-        (Some("websocket"), Some("direct")) => Some("WebSocket over TLS"),
-        (_, Some("none")) => Some("plain TCP"),
-        (_, Some("direct")) => Some("Direct TLS"),
-        (_, Some("starttls")) => Some("STARTTLS"),
+    let carrier = match text("transport") {
+        Some("websocket") => "WebSocket",
+        Some("bosh") => "BOSH",
+        Some("json") => "JSON on WebSocket",
+        Some("events") => "event streams",
+        Some("poll") => "long polls",
+        _ => "",
+    };
+    let carrier = match (carrier, text("tls")) {
+        ("", Some("none")) => Some("plain TCP".to_owned()),
+        ("", Some("direct")) => Some("Direct TLS".to_owned()),
+        (http, Some("none")) => Some(format!("{http} without TLS")),
+        (http, Some("direct")) => Some(format!("{http} over TLS")),
+        (_, Some("starttls")) => Some("STARTTLS".to_owned()),
         _ => None,
     };
-    parts.extend(carrier.map(str::to_owned));
+    parts.extend(carrier);
     if options
         .get("stream_management")
         .is_some_and(Value::is_number)

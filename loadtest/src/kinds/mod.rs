@@ -1,6 +1,7 @@
 //! The kinds of scenarios: which sessions, which phases, and what is read when. The options of a
 //! kind are the keys of its scenario files.
 
+pub mod broadcast;
 pub mod chat;
 pub mod churn;
 pub mod idle;
@@ -32,6 +33,8 @@ pub enum Kind {
     Chat(chat::ChatArgs),
     /// Change presence in front of many contacts: what a delivery costs and how long it takes.
     Presence(presence::PresenceArgs),
+    /// Publish events to many who listen to a topic: what a delivery costs and how long it takes.
+    Broadcast(broadcast::BroadcastArgs),
     /// Store messages for absent accounts, then let those log in and get everything once.
     Offline(offline::OfflineArgs),
     /// Cut all connections, and see all sessions return and nothing lost that was acknowledged.
@@ -49,6 +52,7 @@ impl Kind {
             Self::Login(args) => login::run(args),
             Self::Chat(args) => chat::run(args),
             Self::Presence(args) => presence::run(args),
+            Self::Broadcast(args) => broadcast::run(args),
             Self::Offline(args) => offline::run(args),
             Self::Reconnect(args) => reconnect::run(args),
             Self::Churn(args) => churn::run(args),
@@ -62,6 +66,7 @@ impl Kind {
             Self::Login(args) => &mut args.report,
             Self::Chat(args) => &mut args.report,
             Self::Presence(args) => &mut args.report,
+            Self::Broadcast(args) => &mut args.report,
             Self::Offline(args) => &mut args.report,
             Self::Reconnect(args) => &mut args.report,
             Self::Churn(args) => &mut args.report,
@@ -282,9 +287,14 @@ pub fn drain(bench: &mut Bench, board: &Board) {
         Instant::now() > until || (seen && settled)
     });
     let count = unacknowledged(board);
-    board.errors_of_kind("stanza never acknowledged (XEP-0198)", count, || {
+    let kind = if bench.plan.transport.is_json() {
+        "request never answered"
+    } else {
+        "stanza never acknowledged (XEP-0198)"
+    };
+    board.errors_of_kind(kind, count, || {
         let seconds = most.as_secs();
-        format!("{count} stanzas, {seconds} s after the last was sent")
+        format!("{count} of them, {seconds} s after the last was sent")
     });
 }
 

@@ -1,8 +1,12 @@
 use super::*;
 
+fn new(seed: u64) -> WebSocket {
+    WebSocket::new(Subprotocol::Xmpp, seed)
+}
+
 /// The answer to the handshake of a link with this seed.
 fn answer(seed: u64) -> Vec<u8> {
-    let accept = accepted(&WebSocket::new(seed).key());
+    let accept = accepted(&new(seed).key());
     format!(
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
          SEC-WEBSOCKET-ACCEPT:  {accept}\r\nSec-WebSocket-Protocol: xmpp\r\n\r\n"
@@ -30,7 +34,7 @@ fn from_server(first: u8, payload: &[u8]) -> Vec<u8> {
 fn upgraded() -> WebSocket {
     WebSocket {
         upgraded: true,
-        ..WebSocket::new(7)
+        ..new(7)
     }
 }
 
@@ -67,7 +71,7 @@ fn packed(items: &str) -> Vec<(u8, String)> {
 
 fn refusal(octets: &[u8]) -> Failure {
     let mut bytes = octets.to_vec();
-    let news = WebSocket::new(3).receive(&mut bytes, 0, &mut Vec::new());
+    let news = new(3).receive(&mut bytes, 0, &mut Vec::new());
     news.expect_err("refused")
 }
 
@@ -80,7 +84,7 @@ fn fault(octets: &[u8]) -> String {
 fn the_key_is_answered_as_in_the_rfc() {
     let accept = accepted("dGhlIHNhbXBsZSBub25jZQ==");
     assert_eq!(accept, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
-    let keys = [1, 2].map(|seed| WebSocket::new(seed).key());
+    let keys = [1, 2].map(|seed| new(seed).key());
     assert_ne!(keys[0], keys[1]);
     assert_eq!(STANDARD.decode(&keys[0]).unwrap().len(), 16);
 }
@@ -158,7 +162,7 @@ fn it_reads_the_same_wherever_it_is_cut() {
         vec![one, two]
     });
     for pieces in cuts.chain([octets]) {
-        let mut link = WebSocket::new(7);
+        let mut link = new(7);
         // What was there before stays as it is.
         let mut bytes = b"kept".to_vec();
         let (mut out, mut upgrades, mut closed) = (Vec::new(), 0, None);
@@ -182,7 +186,7 @@ fn it_reads_the_same_wherever_it_is_cut() {
 fn a_whole_answer_is_news() {
     let mut bytes = answer(9);
     bytes.extend(from_server(FIN | TEXT, b"<a/>"));
-    let news = WebSocket::new(9).receive(&mut bytes, 0, &mut Vec::new());
+    let news = new(9).receive(&mut bytes, 0, &mut Vec::new());
     assert_eq!(
         (news.unwrap(), bytes.as_slice()),
         (News::Upgraded, &b"<a/>"[..])
@@ -231,5 +235,35 @@ fn frames_that_no_server_may_send_are_told() {
         (&[0x09, 0], "a long or cut control frame"),
     ] {
         assert_eq!(fault(octets), format!("WebSocket: the server sent {said}"));
+    }
+}
+
+/// Also where a message is in fragments, or empty.
+#[test]
+fn a_message_of_json_is_a_line_wherever_it_is_cut() {
+    let mut wire = Vec::new();
+    wire.extend(from_server(FIN | TEXT, b"{1}"));
+    wire.extend(from_server(TEXT, b"{"));
+    wire.extend(from_server(FIN | PING, b"why"));
+    wire.extend(from_server(FIN | CONTINUATION, b"2}"));
+    wire.extend(from_server(FIN | TEXT, b""));
+    wire.extend(from_server(FIN | TEXT, b"{3}"));
+    let octets: Vec<&[u8]> = wire.chunks(1).collect();
+    let cuts = (0..=wire.len()).map(|cut| {
+        let (one, two) = wire.split_at(cut);
+        vec![one, two]
+    });
+    for pieces in cuts.chain([octets]) {
+        let mut link = WebSocket {
+            upgraded: true,
+            ..WebSocket::new(Subprotocol::Encke, 7)
+        };
+        let (mut bytes, mut out) = (Vec::new(), Vec::new());
+        for piece in pieces {
+            let start = bytes.len();
+            bytes.extend_from_slice(piece);
+            link.receive(&mut bytes, start, &mut out).unwrap();
+        }
+        assert_eq!(String::from_utf8(bytes).unwrap(), "{1}\n{2}\n\n{3}\n");
     }
 }

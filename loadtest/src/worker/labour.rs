@@ -34,6 +34,7 @@ impl Worker<'_> {
                 self.row.unsent.fetch_add(missed, Ordering::Relaxed);
                 self.messages = None;
                 self.changes = None;
+                self.events = None;
                 self.keepalives = None;
             }
             _ => {}
@@ -48,19 +49,26 @@ impl Worker<'_> {
                 self.send_due_messages();
                 self.send_due_changes();
                 self.send_due_keepalives();
+                self.publish_due_events();
             }
             Phase::Drain => self.drain(),
             Phase::Close => self.sweep(),
             _ => {}
         }
         self.depart();
+        self.leave_passed();
         if self.phase == Phase::Return {
             self.row.done.store(self.phase as u64, Ordering::Release);
         }
     }
 
     pub(super) fn next_due(&self) -> Nanoseconds {
-        let schedules = [&self.messages, &self.changes, &self.keepalives];
+        let schedules = [
+            &self.messages,
+            &self.changes,
+            &self.events,
+            &self.keepalives,
+        ];
         let scheduled = schedules.into_iter().flatten().map(Schedule::next).min();
         let departure = self.departures.front().map(|&(leaves, ..)| leaves);
         let departure = departure.filter(|_| self.phase < Phase::Drain);
@@ -79,6 +87,12 @@ impl Worker<'_> {
             let all = task.groups * presence.group_size;
             let rate = presence.changes_per_second * share(watchers.members(), all);
             self.changes = Schedule::new(now, rate);
+        }
+        if self.events.is_none()
+            && let Some(broadcast) = &task.broadcast
+            && !self.deal.places(Role::Publish).is_empty()
+        {
+            self.events = Schedule::new(now, broadcast.events_per_second);
         }
         if self.keepalives.is_none()
             && let Some(every) = task.keepalive
@@ -194,13 +208,13 @@ impl Worker<'_> {
         }
     }
 
-    fn ready_at(&self, place: usize) -> Option<usize> {
+    pub(super) fn ready_at(&self, place: usize) -> Option<usize> {
         let key = self.places[place]?;
         let session = self.sessions.get(key)?;
         (session.client.stage == Stage::Ready).then_some(key)
     }
 
-    fn send(&mut self, key: usize, mut buffers: Buffers) {
+    pub(super) fn send(&mut self, key: usize, mut buffers: Buffers) {
         let result = self.flush(key, &mut buffers);
         self.buffers = buffers;
         if let Err(failure) = result {
@@ -248,11 +262,16 @@ impl Worker<'_> {
     /// A stanza has been appended: with stream management it counts, and sometimes we ask. Returns
     /// whether it counts.
     fn count_sent(&mut self, key: usize, out: &mut Vec<u8>) -> bool {
+        let session = &mut self.sessions[key];
+        let sm = &mut session.client.sm;
+        if self.plan.transport.is_json() {
+            // The server says of each that it is stored.
+            sm.sent = sm.sent.wrapping_add(1);
+            return false;
+        }
         let Some(every) = self.plan.ack_every else {
             return false;
         };
-        let session = &mut self.sessions[key];
-        let sm = &mut session.client.sm;
         if !sm.enabled {
             return false;
         }
@@ -410,8 +429,13 @@ impl Worker<'_> {
         if let Some(watchers) = &self.watchers {
             self.row.owed.store(watchers.owed(), Ordering::Relaxed);
         }
-        if self.plan.ack_every.is_some() {
-            if !std::mem::replace(&mut self.asked_at_end, true) {
+        if let Some(listeners) = &self.listeners {
+            let owed = listeners.owed(self.share.task.listening);
+            self.row.owed.store(owed, Ordering::Relaxed);
+        }
+        let json = self.plan.transport.is_json();
+        if self.plan.ack_every.is_some() || json {
+            if !json && !std::mem::replace(&mut self.asked_at_end, true) {
                 for place in 0..self.places.len() {
                     if let Some(key) = self.ready_at(place) {
                         let mut buffers = self.take_buffers();

@@ -1,39 +1,42 @@
-//! The octets of a session: from the socket through TLS and WebSocket to elements, and back.
+//! The octets of a session: from its sockets through TLS and HTTP to elements, and back.
 
 use std::io::{ErrorKind, Read};
 
 use mio::event::Event;
 
-use super::{Buffers, Session, Worker};
-use crate::args::Security;
+use super::lane::{State, Which};
+use super::{Buffers, Carrier, Session, Worker};
+use crate::args::{Security, Transport};
+use crate::bosh;
 use crate::chat::Turn;
 use crate::client::{Stage, Step};
 use crate::failure::{Failure, example};
-use crate::plan::Plan;
+use crate::http::Answer;
 use crate::scan::{self, Item};
 use crate::socket;
 use crate::task::Role;
-use crate::tls::{Progress, Tls};
+use crate::tls::Progress;
 use crate::websocket::{self, News};
 
 impl Worker<'_> {
     pub(super) fn on_event(&mut self, event: &Event) {
-        let key = event.token().0;
-        let Some(session) = self.sessions.get_mut(key) else {
+        let (key, which) = Which::of(event.token());
+        let mut buffers = self.take_buffers();
+        let session = self.sessions.get_mut(key);
+        let Some(lane) = session.and_then(|session| session.lane(which)) else {
+            self.buffers = buffers;
             return;
         };
-        let connecting = session.client.stage == Stage::Connect;
-        let mut buffers = self.take_buffers();
         let mut result = Ok(());
-        if connecting {
+        if lane.state == State::Connecting {
             if event.is_writable() || event.is_error() || event.is_read_closed() {
-                result = self.on_connected(key, &mut buffers);
+                result = self.on_connected(key, which, &mut buffers);
             }
         } else if event.is_writable() {
-            result = self.flush_pending(key);
+            result = lane.send_pending();
         }
         if result.is_ok() && (event.is_readable() || event.is_read_closed()) {
-            result = self.on_readable(key, event.is_read_closed(), &mut buffers);
+            result = self.on_readable(key, which, event.is_read_closed(), &mut buffers);
         }
         self.buffers = buffers;
         if let Err(failure) = result {
@@ -48,45 +51,79 @@ impl Worker<'_> {
         buffers
     }
 
-    fn on_connected(&mut self, key: usize, buffers: &mut Buffers) -> Result<(), Failure> {
+    fn on_connected(
+        &mut self,
+        key: usize,
+        which: Which,
+        buffers: &mut Buffers,
+    ) -> Result<(), Failure> {
         let session = &mut self.sessions[key];
-        let error = session.socket.take_error().unwrap_or_else(Some);
+        let lost = session.lost > 0;
+        let Some(lane) = session.lane(which) else {
+            return Ok(());
+        };
+        let error = lane.socket.take_error().unwrap_or_else(Some);
         if let Some(error) = error {
             return Err(Failure::new(
                 format!("connect: {}", error.kind()),
                 error.to_string(),
             ));
         }
-        if session.lost > 0 && socket::is_its_own_peer(&session.socket) {
+        if lost && socket::is_its_own_peer(&lane.socket) {
             let detail = "the port is one that the kernel hands out: keep it for the server";
             return Err(Failure::new("connected to itself", detail));
         }
         if self.plan.security == Security::Direct {
-            self.begin_tls(key, buffers)?;
+            self.begin_tls(key, which, buffers)?;
         } else {
-            begin_stream(session, self.plan, buffers);
+            self.on_open(key, which, buffers);
         }
         self.flush(key, buffers)
     }
 
-    fn begin_tls(&mut self, key: usize, buffers: &mut Buffers) -> Result<(), Failure> {
+    fn begin_tls(
+        &mut self,
+        key: usize,
+        which: Which,
+        buffers: &mut Buffers,
+    ) -> Result<(), Failure> {
         let session = &mut self.sessions[key];
-        let (config, name) = self
-            .plan
-            .tls
-            .as_ref()
-            .expect("a plan with TLS has its configuration");
-        let mut tls = Tls::new(config, name.clone())?;
-        tls.receive(&mut [], &mut Vec::new(), &mut buffers.wire)?;
-        session.tls = Some(Box::new(tls));
-        session.client.stage = Stage::Handshake;
-        Ok(())
+        if which == Which::Main && session.client.stage != Stage::End {
+            session.client.stage = Stage::Handshake;
+        }
+        let Some(lane) = session.lane(which) else {
+            return Ok(());
+        };
+        lane.begin_tls(self.plan, &mut buffers.wire)?;
+        lane.send(&mut Vec::new(), &mut buffers.wire)
+    }
+
+    /// A connection is as secure as it will be.
+    fn on_open(&mut self, key: usize, which: Which, buf: &mut Buffers) {
+        let session = &mut self.sessions[key];
+        let secured = session.main.tls.is_some();
+        if let Some(lane) = session.lane(which) {
+            lane.state = State::Open;
+        }
+        let plan = self.plan;
+        match (&mut session.carrier, which) {
+            (Carrier::Json(_), Which::Main) => self.begin_json(key, buf),
+            (Carrier::WebSocket(web), Which::Main) => {
+                web.ask(&plan.domain, &plan.path, "", &mut buf.frames);
+                session.client.stage = Stage::Upgrade;
+            }
+            (Carrier::Bosh(bosh), _) if bosh.has_begun() => {}
+            (_, Which::Main) if secured => session.client.on_secured(plan, &mut buf.out),
+            (_, Which::Main) => session.client.open(plan, &mut buf.out),
+            (_, Which::Side) => {}
+        }
     }
 
     /// Reads until the socket is drained. A short read says so, unless the end came with it.
     fn on_readable(
         &mut self,
         key: usize,
+        which: Which,
         ends: bool,
         buffers: &mut Buffers,
     ) -> Result<(), Failure> {
@@ -94,11 +131,16 @@ impl Worker<'_> {
             let Some(session) = self.sessions.get_mut(key) else {
                 return Ok(());
             };
-            match session.socket.read(&mut buffers.read) {
-                Ok(0) => return self.on_end(key, &News::None),
+            let stage = session.client.stage;
+            let lane = session.lane(which);
+            let Some(lane) = lane.filter(|lane| lane.is_connected()) else {
+                return Ok(());
+            };
+            match lane.socket.read(&mut buffers.read) {
+                Ok(0) => return self.on_end(key, which, &News::None),
                 Ok(octets) => {
                     buffers.clear();
-                    self.on_octets(key, octets, buffers)?;
+                    self.on_octets(key, which, octets, buffers)?;
                     if octets < buffers.read.len() && !ends {
                         return Ok(());
                     }
@@ -106,21 +148,27 @@ impl Worker<'_> {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => {
-                    if session.client.stage == Stage::End {
-                        return self.on_end(key, &News::None);
+                    if stage == Stage::End {
+                        return self.on_end(key, which, &News::None);
                     }
-                    let situation = session.client.stage.situation();
-                    let kind = format!("connection lost while {situation}");
+                    let kind = format!("connection lost while {}", stage.situation());
                     return Err(Failure::new(kind, error.to_string()));
                 }
             }
         }
     }
 
-    /// The server closed the connection, or the WebSocket and said why.
-    fn on_end(&mut self, key: usize, news: &News) -> Result<(), Failure> {
-        let stage = self.sessions[key].client.stage;
-        if stage == Stage::End {
+    /// The server closed a connection, or the WebSocket and said why.
+    fn on_end(&mut self, key: usize, which: Which, news: &News) -> Result<(), Failure> {
+        let session = &mut self.sessions[key];
+        if session.is_unused(which) {
+            if let Some(lane) = session.lane(which) {
+                lane.close(self.poll.registry());
+            }
+            return Ok(());
+        }
+        let stage = session.client.stage;
+        if stage == Stage::End && !session.awaits_answer() {
             self.ended(key);
             return Ok(());
         }
@@ -131,55 +179,118 @@ impl Worker<'_> {
             return Err(Failure::new(kind, format!("{reason:?}")));
         }
         let kind = format!("closed by the server while {situation}");
-        let rest = example(&self.sessions[key].input);
+        let rest = session.lane(which).map(|lane| example(&lane.input));
+        let rest = rest.unwrap_or_default();
         Err(Failure::new(kind, format!("unread: {rest:?}")))
     }
 
-    fn on_octets(&mut self, key: usize, count: usize, buf: &mut Buffers) -> Result<(), Failure> {
-        let session = &mut self.sessions[key];
+    fn on_octets(
+        &mut self,
+        key: usize,
+        which: Which,
+        count: usize,
+        buf: &mut Buffers,
+    ) -> Result<(), Failure> {
+        let Some(lane) = self.sessions[key].lane(which) else {
+            return Ok(());
+        };
         let mut clear = std::mem::take(&mut buf.clear);
         clear.clear();
-        clear.append(&mut session.input);
+        clear.append(&mut lane.input);
         let start = clear.len();
-        let mut closed = false;
-        if let Some(tls) = &mut session.tls {
+        let mut progress = Progress::Established;
+        if let Some(tls) = &mut lane.tls {
             let received = &mut buf.read[..count];
-            let progress = tls.receive(received, &mut clear, &mut buf.wire)?;
-            closed = progress == Progress::Closed;
-            if progress == Progress::Finished {
-                let agreed = || session.tls.as_ref().map(|tls| tls.agreed());
-                let mut known = self.board.agreed.lock().expect("no thread panics with it");
-                if known.is_none() {
-                    *known = agreed();
-                }
-                begin_stream(session, self.plan, buf);
+            progress = tls.receive(received, &mut clear, &mut buf.wire)?;
+            if which == Which::Side {
+                // What goes out below belongs to the other connection.
+                lane.send(&mut Vec::new(), &mut buf.wire)?;
             }
         } else {
             clear.extend_from_slice(&buf.read[..count]);
         }
-        let mut news = News::None;
-        if let Some(web) = &mut session.web {
-            news = web.receive(&mut clear, start, &mut buf.frames)?;
-            if news == News::Upgraded {
-                session.client.open(self.plan, &mut buf.out);
-            }
+        if progress == Progress::Finished {
+            self.note_agreed(key);
+            self.on_open(key, which, buf);
         }
-        let used = self.consume(key, &clear, buf)?;
-        if let Some(session) = self.sessions.get_mut(key) {
-            if used < clear.len() {
-                session.input = clear[used..].to_vec();
-            } else if session.input.capacity() > 0 {
-                session.input = Vec::new();
-            }
+        let (used, news) = self.unpack(key, which, &mut clear, start, buf)?;
+        let session = self.sessions.get_mut(key);
+        if let Some(lane) = session.and_then(|session| session.lane(which)) {
+            lane.keep(&clear[used..]);
         }
         buf.clear = clear;
         if self.sessions.contains(key) {
             self.flush(key, buf)?;
-            if closed || matches!(news, News::Closed { .. }) {
-                self.on_end(key, &news)?;
+            if progress == Progress::Closed || matches!(news, News::Closed { .. }) {
+                self.on_end(key, which, &news)?;
             }
         }
         Ok(())
+    }
+
+    /// The first handshake of a run tells what all agree on.
+    fn note_agreed(&self, key: usize) {
+        let mut known = self.board.agreed.lock().expect("no thread panics with it");
+        if known.is_none() {
+            let tls = self.sessions[key].main.tls.as_ref();
+            *known = tls.map(|tls| tls.agreed());
+        }
+    }
+
+    /// Takes what came, which begins at `start` behind what was kept; how much of it is done.
+    fn unpack(
+        &mut self,
+        key: usize,
+        which: Which,
+        clear: &mut Vec<u8>,
+        start: usize,
+        buf: &mut Buffers,
+    ) -> Result<(usize, News), Failure> {
+        let session = &mut self.sessions[key];
+        let mut news = News::None;
+        match &mut session.carrier {
+            Carrier::Tcp => {}
+            Carrier::WebSocket(web) => {
+                news = web.receive(clear, start, &mut buf.frames)?;
+                if news == News::Upgraded {
+                    session.client.open(self.plan, &mut buf.out);
+                }
+            }
+            Carrier::Bosh(_) => return Ok((self.consume_bosh(key, which, clear, buf)?, news)),
+            Carrier::Json(_) => return self.consume_json(key, which, clear, start, buf),
+        }
+        Ok((self.consume(key, clear, buf)?, news))
+    }
+
+    /// Takes all whole answers off `bytes`, and what is in them.
+    fn consume_bosh(
+        &mut self,
+        key: usize,
+        which: Which,
+        bytes: &[u8],
+        buf: &mut Buffers,
+    ) -> Result<usize, Failure> {
+        let mut used = 0;
+        while let Some(answer) = Answer::read(&bytes[used..])? {
+            used += answer.octets;
+            let session = self.sessions.get_mut(key);
+            let Some(Carrier::Bosh(bosh)) = session.map(|session| &mut session.carrier) else {
+                break;
+            };
+            let mut items = std::mem::take(&mut buf.items);
+            items.clear();
+            let news = bosh.answered(which as usize, &answer, &mut items)?;
+            let taken = self.consume(key, &items, buf)?;
+            if taken < items.len() {
+                let rest = example(&items[taken..]);
+                return Err(Failure::new("BOSH: a part of an item", rest));
+            }
+            buf.items = items;
+            if news == bosh::News::Ended && self.sessions.contains(key) {
+                self.ended(key);
+            }
+        }
+        Ok(used)
     }
 
     /// Takes all whole items off `bytes`; returns how many octets they were.
@@ -202,9 +313,9 @@ impl Worker<'_> {
                 peers += self.on_message(key, &rest[..length], now, &mut buf.out);
                 continue;
             }
-            let item = match self.plan.path {
-                Some(_) => websocket::next(rest),
-                None => scan::next(rest),
+            let item = match self.plan.transport {
+                Transport::Websocket => websocket::next(rest),
+                _ => scan::next(rest),
             };
             match item {
                 Item::Partial => break,
@@ -230,7 +341,13 @@ impl Worker<'_> {
     }
 
     /// Returns how many messages the peer may send now.
-    fn on_message(&mut self, key: usize, message: &[u8], now: u64, out: &mut Vec<u8>) -> usize {
+    pub(super) fn on_message(
+        &mut self,
+        key: usize,
+        message: &[u8],
+        now: u64,
+        out: &mut Vec<u8>,
+    ) -> usize {
         let Some(talks) = &mut self.talks else {
             return 0;
         };
@@ -252,7 +369,12 @@ impl Worker<'_> {
         }
     }
 
-    fn nudge_peer(&mut self, key: usize, count: usize, buf: &mut Buffers) -> Result<(), Failure> {
+    pub(super) fn nudge_peer(
+        &mut self,
+        key: usize,
+        count: usize,
+        buf: &mut Buffers,
+    ) -> Result<(), Failure> {
         let Some(session) = self.sessions.get(key) else {
             return Ok(());
         };
@@ -292,7 +414,7 @@ impl Worker<'_> {
         }
         match step {
             Step::Go => {}
-            Step::StartTls => self.begin_tls(key, buf)?,
+            Step::StartTls => self.begin_tls(key, Which::Main, buf)?,
             Step::Ready if before.0 != Stage::Ready => self.on_ready(key, &mut buf.out),
             Step::Ready => {}
             Step::Resumed(count) => self.on_resumed(key, count, &mut buf.out),
@@ -317,73 +439,81 @@ impl Worker<'_> {
         let Some(session) = self.sessions.get_mut(key) else {
             return Ok(());
         };
-        if let Some(web) = &session.web {
-            web.pack(&buf.out, &mut buf.frames);
-            std::mem::swap(&mut buf.out, &mut buf.frames);
-            buf.frames.clear();
-        }
-        let octets = match &mut session.tls {
-            Some(tls) => {
-                if !buf.out.is_empty() {
-                    tls.send(&buf.out, &mut buf.wire)?;
-                    buf.out.clear();
-                }
-                &mut buf.wire
+        match &mut session.carrier {
+            Carrier::Tcp => session.main.send(&mut buf.out, &mut buf.wire),
+            Carrier::WebSocket(web) => {
+                web.pack(&buf.out, &mut buf.frames);
+                buf.out.clear();
+                buf.send_frames(&mut session.main)
             }
-            None => &mut buf.out,
-        };
-        if octets.is_empty() {
-            return Ok(());
+            Carrier::Bosh(bosh) => {
+                bosh.put(&mut buf.out);
+                self.post_bosh(key, buf)
+            }
+            Carrier::Json(_) => self.flush_json(key, buf),
         }
-        let written = if session.output.is_empty() {
-            socket::write(&mut session.socket, octets)?
-        } else {
-            0
-        };
-        session.output.extend_from_slice(&octets[written..]);
-        octets.clear();
-        Ok(())
     }
 
-    fn flush_pending(&mut self, key: usize) -> Result<(), Failure> {
+    /// Sends requests on all connections that are free, as long as there is something to send or
+    /// nothing that the server holds.
+    fn post_bosh(&mut self, key: usize, buf: &mut Buffers) -> Result<(), Failure> {
         let session = &mut self.sessions[key];
-        if session.output.is_empty() {
-            return Ok(());
-        }
-        let written = socket::write(&mut session.socket, &session.output)?;
-        session.output.drain(..written);
-        if session.output.is_empty() {
-            session.output = Vec::new();
+        buf.send_frames(&mut session.main)?;
+        for which in Which::ALL {
+            let session = &mut self.sessions[key];
+            let open = session.is_open(which);
+            let Carrier::Bosh(bosh) = &mut session.carrier else {
+                break;
+            };
+            if !bosh.is_free(which as usize) {
+                continue;
+            }
+            if open {
+                bosh.ask(which as usize, self.plan, &mut buf.frames);
+                if let Some(lane) = session.lane(which) {
+                    buf.send_frames(lane)?;
+                }
+            } else if bosh.wants_to_send() {
+                self.need(key, which)?;
+            }
         }
         Ok(())
     }
-}
 
-/// The way to the server is as secure as it will be: opens the stream, or first asks for the
-/// WebSocket that it is to be on.
-fn begin_stream(session: &mut Session, plan: &Plan, buf: &mut Buffers) {
-    match (&session.web, &plan.path) {
-        (Some(web), Some(path)) => {
-            web.ask(&plan.domain, path, &mut buf.frames);
-            session.client.stage = Stage::Upgrade;
+    /// Opens a connection that is wanted, unless that is under way.
+    pub(super) fn need(&mut self, key: usize, which: Which) -> Result<(), Failure> {
+        let session = &mut self.sessions[key];
+        let place = session.place as usize;
+        let state = session.lane(which).map(|lane| lane.state);
+        if state.is_some_and(|state| state != State::Closed) {
+            return Ok(());
         }
-        _ if session.tls.is_some() => session.client.on_secured(plan, &mut buf.out),
-        _ => session.client.open(plan, &mut buf.out),
+        let lane = self.open_lane(place, which.token(key));
+        let lane = lane.map_err(|error| {
+            Failure::new(format!("connect: {}", error.kind()), error.to_string())
+        })?;
+        let session = &mut self.sessions[key];
+        match which {
+            Which::Main => session.main = lane,
+            Which::Side => session.side = Some(Box::new(lane)),
+        }
+        Ok(())
     }
 }
 
 /// Ends what the stream was on, layer by layer. Whether it arrives does not matter any more.
 fn say_goodbye(session: &mut Session) {
     let (mut last, mut wire) = (Vec::new(), Vec::new());
-    if let Some(web) = session.web.take() {
+    if let Carrier::WebSocket(web) = &session.carrier {
         web.close(&mut last);
     }
-    if let Some(mut tls) = session.tls.take() {
+    let lane = &mut session.main;
+    if let Some(mut tls) = lane.tls.take() {
         if !last.is_empty() {
             let _ = tls.send(&last, &mut wire);
         }
         tls.close(&mut wire);
         last = wire;
     }
-    let _ = socket::write(&mut session.socket, &last);
+    let _ = socket::write(&mut lane.socket, &last);
 }

@@ -4,17 +4,21 @@ use std::io;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use mio::{Interest, Token};
+use mio::Token;
 
-use super::{Again, Session, Worker};
+use super::lane::{Lane, Which};
+use super::{Again, Carrier, Session, Worker};
+use crate::args::Transport;
+use crate::bosh::Bosh;
 use crate::client::{Client, Resumable, Stage};
 use crate::failure::Failure;
+use crate::json::{Json, Purpose};
 use crate::plan::Phase;
 use crate::recorder::Counts;
 use crate::schedule::Nanoseconds;
 use crate::socket;
 use crate::task::{Cut, Role};
-use crate::websocket::WebSocket;
+use crate::websocket::{Subprotocol, WebSocket};
 
 /// How many sessions are logged out in one turn.
 const SWEEP: usize = 64;
@@ -109,31 +113,28 @@ impl Worker<'_> {
         }
     }
 
-    fn connect(&mut self, place: usize, begun: u64, lost: u64) -> io::Result<usize> {
+    /// Begins to connect for a place.
+    pub(super) fn open_lane(&self, place: usize, token: Token) -> io::Result<Lane> {
         let index = place * self.plan.threads + self.share.thread;
         let target = self.plan.target(index);
         let source = self.plan.source(index, &target);
+        Lane::open(self.poll.registry(), target, source, token)
+    }
+
+    fn connect(&mut self, place: usize, begun: u64, lost: u64) -> io::Result<usize> {
         let user = self.user(place);
-        let mut socket = socket::open(target, source)?;
-        let entry = self.sessions.vacant_entry();
-        let key = entry.key();
-        let interest = Interest::READABLE | Interest::WRITABLE;
-        self.poll
-            .registry()
-            .register(&mut socket, Token(key), interest)?;
+        let key = self.sessions.vacant_key();
+        let main = self.open_lane(place, Which::Main.token(key))?;
         let timeout = self.plan.timeout.as_nanos() as Nanoseconds;
         let now = self.plan.epoch.elapsed().as_nanos() as Nanoseconds;
         let seed = now ^ (u64::from(user) << 40);
         self.deadlines.push_back((now + timeout, key, begun));
         self.places[place] = Some(key);
-        entry.insert(Session {
-            socket,
-            tls: None,
-            web: self
-                .plan
-                .path
-                .is_some()
-                .then(|| Box::new(WebSocket::new(seed))),
+        let carrier = self.carrier(place, seed);
+        self.sessions.insert(Session {
+            main,
+            side: None,
+            carrier,
             client: Client::new(user, None),
             place: place as u32,
             unasked: 0,
@@ -141,11 +142,28 @@ impl Worker<'_> {
             leaving: false,
             begun,
             lost,
-            input: Vec::new(),
-            output: Vec::new(),
         });
         self.logging_in += 1;
         Ok(key)
+    }
+
+    fn carrier(&self, place: usize, seed: u64) -> Carrier {
+        let purpose = match self.deal.role(place) {
+            Role::Listen => Purpose::Listener,
+            Role::Publish => Purpose::Publisher,
+            _ => Purpose::User,
+        };
+        match self.plan.transport {
+            Transport::Tcp => Carrier::Tcp,
+            Transport::Websocket => {
+                let web = WebSocket::new(Subprotocol::Xmpp, seed);
+                Carrier::WebSocket(Box::new(web))
+            }
+            Transport::Bosh => Carrier::Bosh(Box::new(Bosh::new(seed))),
+            Transport::Json | Transport::Events | Transport::Poll => {
+                Carrier::Json(Box::new(Json::new(purpose, seed)))
+            }
+        }
     }
 
     pub(super) fn on_ready(&mut self, key: usize, out: &mut Vec<u8>) {
@@ -158,8 +176,11 @@ impl Worker<'_> {
         self.backoff = Duration::ZERO;
         let role = self.deal.role(place);
         if role == Role::Pass {
-            if session.client.stage != Stage::End {
-                session.client.close(out);
+            match session.carrier {
+                // It may need another connection.
+                Carrier::Json(_) => self.passed.push(key),
+                _ if session.client.stage != Stage::End => session.client.close(out),
+                _ => {}
             }
             return;
         }
@@ -189,7 +210,13 @@ impl Worker<'_> {
                 let leaves = now + stay.as_nanos() as Nanoseconds;
                 self.departures.push_back((leaves, key, begun));
             }
-            Role::Idle | Role::Pass => {}
+            Role::Listen => {
+                let member = place - self.deal.places(Role::Listen).start;
+                if let Some(listeners) = &mut self.listeners {
+                    listeners.ready(member);
+                }
+            }
+            Role::Idle | Role::Pass | Role::Publish => {}
         }
     }
 
@@ -220,7 +247,12 @@ impl Worker<'_> {
     /// Cuts the connection, as the task says.
     pub(super) fn cut(&mut self, key: usize, how: Cut) {
         if how == Cut::Reset {
-            socket::reset_on_close(&self.sessions[key].socket);
+            let session = &mut self.sessions[key];
+            for which in Which::ALL {
+                if let Some(lane) = session.lane(which) {
+                    socket::reset_on_close(&lane.socket);
+                }
+            }
         }
         let place = self.sessions[key].place as usize;
         if self.deal.role(place) == Role::Churn {
@@ -273,16 +305,22 @@ impl Worker<'_> {
         }
     }
 
-    fn log_out(&mut self, key: usize) {
+    pub(super) fn log_out(&mut self, key: usize) {
         let (now, timeout) = (self.now(), self.plan.timeout.as_nanos() as Nanoseconds);
         let mut buffers = self.take_buffers();
         let session = &mut self.sessions[key];
-        session.client.close(&mut buffers.out);
         session.begun = now;
         session.leaving = true;
         self.leaving += 1;
         self.deadlines.push_back((now + timeout, key, now));
-        let result = self.flush(key, &mut buffers);
+        let result = match session.carrier {
+            Carrier::Json(_) => self.leave_json(key, &mut buffers.out),
+            _ => {
+                session.client.close(&mut buffers.out);
+                Ok(())
+            }
+        };
+        let result = result.and_then(|()| self.flush(key, &mut buffers));
         self.buffers = buffers;
         if let Err(failure) = result {
             self.fail(key, &failure);
@@ -402,7 +440,11 @@ impl Worker<'_> {
 
     fn remove(&mut self, key: usize) -> Session {
         let mut session = self.sessions.remove(key);
-        let _ = self.poll.registry().deregister(&mut session.socket);
+        for which in Which::ALL {
+            if let Some(lane) = session.lane(which) {
+                lane.close(self.poll.registry());
+            }
+        }
         self.places[session.place as usize] = None;
         if session.opening {
             self.logging_in -= 1;

@@ -2,7 +2,9 @@
 //! message.
 
 mod alarm;
+mod json;
 mod labour;
+mod lane;
 mod link;
 mod logins;
 
@@ -12,12 +14,14 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
-use mio::net::TcpStream;
 use mio::{Events, Poll};
 use slab::Slab;
 
+use crate::bosh::Bosh;
+use crate::broadcast::Listeners;
 use crate::chat::{Promised, Talks};
 use crate::client::{Client, Resumable};
+use crate::json::{Json, Reading};
 use crate::plan::{Board, Phase, Plan, Row};
 use crate::presence::Watchers;
 use crate::recorder::{Recorder, latency_histogram};
@@ -25,9 +29,9 @@ use crate::sasl::KeyCache;
 use crate::schedule::{Nanoseconds, Schedule};
 use crate::sys;
 use crate::task::{Deal, Pace, Role, Task};
-use crate::tls::Tls;
 use crate::websocket::WebSocket;
 use alarm::{ALARM, Alarm};
+use lane::{Lane, State, Which};
 
 /// The share of one thread.
 pub struct Share<'a> {
@@ -99,9 +103,10 @@ impl Outcome {
 }
 
 struct Session {
-    socket: TcpStream,
-    tls: Option<Box<Tls>>,
-    web: Option<Box<WebSocket>>,
+    main: Lane,
+    /// For requests, while the server holds what was asked on the other one.
+    side: Option<Box<Lane>>,
+    carrier: Carrier,
     client: Client,
     /// The place in this thread's list of sessions.
     place: u32,
@@ -114,10 +119,46 @@ struct Session {
     begun: Nanoseconds,
     /// When its former connection was lost; 0 if there was none.
     lost: Nanoseconds,
-    /// Octets of an element that has not come whole.
-    input: Vec<u8>,
-    /// Octets that the socket did not take.
-    output: Vec<u8>,
+}
+
+/// What a session is packed into.
+enum Carrier {
+    Tcp,
+    WebSocket(Box<WebSocket>),
+    Bosh(Box<Bosh>),
+    Json(Box<Json>),
+}
+
+impl Session {
+    fn lane(&mut self, which: Which) -> Option<&mut Lane> {
+        match which {
+            Which::Main => Some(&mut self.main),
+            Which::Side => self.side.as_deref_mut(),
+        }
+    }
+
+    fn is_open(&mut self, which: Which) -> bool {
+        let lane = self.lane(which);
+        lane.is_some_and(|lane| lane.state == State::Open)
+    }
+
+    /// Whether the server may close this connection without taking anything from us.
+    fn is_unused(&self, which: Which) -> bool {
+        match &self.carrier {
+            Carrier::Bosh(bosh) => bosh.has_begun() && bosh.is_free(which as usize),
+            Carrier::Json(json) => which == Which::Side && !json.is_asking(),
+            _ => false,
+        }
+    }
+
+    /// Whether a logout is done when the server has said so, and not before.
+    fn awaits_answer(&self) -> bool {
+        match &self.carrier {
+            Carrier::Bosh(_) => true,
+            Carrier::Json(json) => !matches!(json.reading, Reading::Socket(_)),
+            _ => false,
+        }
+    }
 }
 
 /// Working space, one set for all sessions of the thread.
@@ -127,8 +168,10 @@ struct Buffers {
     clear: Vec<u8>,
     /// Items of a stream, as on TCP.
     out: Vec<u8>,
-    /// Frames of a WebSocket, which come before those items.
+    /// Frames of a WebSocket, or requests, which come before those items.
     frames: Vec<u8>,
+    /// Items that came in answers.
+    items: Vec<u8>,
     wire: Vec<u8>,
 }
 
@@ -163,6 +206,9 @@ pub struct Worker<'a> {
     keys: KeyCache,
     talks: Option<Talks>,
     watchers: Option<Watchers>,
+    listeners: Option<Listeners>,
+    /// Sessions that have only passed, and leave now.
+    passed: Vec<usize>,
     /// Places of the list that have been begun once, and those that shall begin again.
     begun: usize,
     again: VecDeque<Again>,
@@ -181,6 +227,7 @@ pub struct Worker<'a> {
     begins: Option<Schedule>,
     messages: Option<Schedule>,
     changes: Option<Schedule>,
+    events: Option<Schedule>,
     keepalives: Option<Schedule>,
     /// Pairs that talk in an open loop, by the place of their first end.
     talking: Vec<usize>,
@@ -216,6 +263,10 @@ impl<'a> Worker<'a> {
             let users = deal.places(Role::Watch).map(user).collect();
             Watchers::new(presence, users, run)
         });
+        let listeners = task.broadcast.as_ref().map(|broadcast| {
+            let members = deal.places(Role::Listen).len();
+            Listeners::new(broadcast, members, run)
+        });
         let poll = Poll::new()?;
         let now = plan.epoch.elapsed().as_nanos() as Nanoseconds;
         Ok(Self {
@@ -231,6 +282,8 @@ impl<'a> Worker<'a> {
             keys: KeyCache::default(),
             talks,
             watchers,
+            listeners,
+            passed: Vec::new(),
             begun: 0,
             again: VecDeque::new(),
             visits: vec![0; deal.places(Role::Churn).len()],
@@ -244,6 +297,7 @@ impl<'a> Worker<'a> {
             begins: plan.rate.and_then(|rate| Schedule::new(now, rate)),
             messages: None,
             changes: None,
+            events: None,
             keepalives: None,
             talking: Vec::new(),
             asked_at_end: false,
@@ -327,7 +381,8 @@ impl<'a> Worker<'a> {
         self.phase = phase;
         let talks = self.talks.as_mut().map(|talks| &mut talks.measured);
         let watchers = self.watchers.as_mut().map(|watch| &mut watch.measured);
-        for measured in talks.into_iter().chain(watchers) {
+        let listeners = self.listeners.as_mut().map(|listen| &mut listen.measured);
+        for measured in talks.into_iter().chain(watchers).chain(listeners) {
             if phase == Phase::Measure {
                 *measured = now..Nanoseconds::MAX;
             } else if before == Phase::Measure {
@@ -346,6 +401,9 @@ impl<'a> Worker<'a> {
         if let Some(watchers) = &self.watchers {
             watchers.publish(self.row);
         }
+        if let Some(listeners) = &self.listeners {
+            listeners.publish(self.row);
+        }
     }
 
     /// Gives the latencies since the last time to the main thread.
@@ -358,6 +416,9 @@ impl<'a> Worker<'a> {
         }
         if let Some(watchers) = &mut self.watchers {
             watchers.latency.hand_over(&intervals.presence);
+        }
+        if let Some(listeners) = &mut self.listeners {
+            listeners.latency.hand_over(&intervals.messages);
         }
     }
 
@@ -378,6 +439,11 @@ impl<'a> Worker<'a> {
             watchers.settle(self.board);
             self.outcome.strange = watchers.strange;
             self.outcome.presence = watchers.latency.into_total();
+        }
+        if let Some(listeners) = self.listeners.take() {
+            // All threads have told what they published before any of them was to close.
+            listeners.settle(self.board.total(|row| &row.changes), self.board);
+            self.outcome.messages = listeners.latency.into_total();
         }
     }
 

@@ -11,6 +11,8 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 pub const GENERATOR: &str = env!("CARGO_BIN_EXE_encke-loadtest");
+/// Lets publish to the topic `news`.
+pub const TOPIC_KEY: &str = "a-key-of-the-tests";
 /// Much longer than a start takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -89,6 +91,7 @@ fn write(folder: &Path, [c2s, http, https]: [&str; 3]) {
         file,
         "domain = \"localhost\"\n[listen]\nc2s = [\"{c2s}\"]\nc2s_tls = []\n\
          http = [\"{http}\"]\nhttps = [\"{https}\"]\n\
+         [http]\ntopics = [\"news:{TOPIC_KEY}\"]\n\
          [c2s]\nrequire_tls = false\n[limits]\nlinks = 500\n"
     )
     .unwrap();

@@ -71,17 +71,12 @@ pub fn begin(shard: &mut Shard, key: LinkKey, session: LinkKey, fx: &mut Effects
         Some(_) => Form::WebSocket { pings: 0 },
         None => Form::Answer(coding),
     };
-    match form {
-        Form::WebSocket { .. } => {
-            link.framing = Framing::WebSocket;
-            link.reading = Reading::On;
-        }
-        // Nothing that comes can be meant for us.
-        Form::Answer(_) => {
-            link.reading = Reading::Off;
-            fx.link(key, LinkEffect::Pause);
-        }
+    if awaited.agreement.is_some() {
+        link.framing = Framing::WebSocket;
     }
+    // What comes behind a request for an answer without end is thrown away: not to read it would
+    // mean not to hear that the reader has gone.
+    link.reading = Reading::On;
     link.stream = Stream::Events(Box::new(Events {
         queue,
         session,

@@ -36,8 +36,8 @@ impl Headers {
             format!("{name}-src 'sha256-{}'", digest(inside))
         };
         let policy = format!(
-            "default-src 'none'; {}; {}; connect-src 'self' ws: wss:; img-src data:; base-uri 'none'; \
-             form-action 'none'; frame-ancestors 'none'",
+            "default-src 'none'; {}; {}; connect-src 'self' ws: wss:; img-src data:; \
+             base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
             sources("script"),
             sources("style"),
         );

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use super::{Call, Outcome, answered, conn_of, events, say, upgrade};
 use crate::base::time::Now;
-use crate::engine::reading::bounds_of_requests;
+use crate::engine::reading::bounds_of_stanzas;
 use crate::engine::shard::Shard;
 use crate::engine::tube::json::{self, Found, Name, Secured};
 use crate::session::effects::{Effects, LinkKey};
@@ -178,7 +178,7 @@ fn ask_with(
     check(shard, call)?;
     let session = find(shard, call)?;
     let mut scanner = shard.scanners.pop().unwrap_or_default();
-    let bounds = bounds_of_requests(&shard.core);
+    let bounds = bounds_of_stanzas(&shard.core);
     let read = request::read(body, implied, &mut scanner, &bounds);
     shard.give_scanner(scanner);
     let asked = read.map_err(|why| refuse(shard, call, why))?;

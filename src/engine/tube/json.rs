@@ -20,7 +20,7 @@ use crate::base::slab::Mirror;
 use crate::base::time::{Moment, Now};
 use crate::engine::http::{self, events, session_answered};
 use crate::engine::links::Link;
-use crate::engine::reading::bounds_of_requests;
+use crate::engine::reading::bounds_of_stanzas;
 use crate::engine::shard::Shard;
 use crate::session::ctx::{Core, Due};
 use crate::session::effects::{Effects, LinkEffect, LinkKey, LinkTag};
@@ -136,6 +136,7 @@ impl Sessions {
             login_timeout: limits.login_timeout,
             poll_timeout: limits.json_poll_timeout,
             grace: limits.json_grace,
+            stanza_octets_max: limits.stanza_octets_max,
             topics: core.policy.http.topics.clone(),
             ..Rules::default()
         };
@@ -320,7 +321,7 @@ pub fn said(
     fx: &mut Effects,
 ) {
     let mut scanner = shard.scanners.pop().unwrap_or_default();
-    let bounds = bounds_of_requests(&shard.core);
+    let bounds = bounds_of_stanzas(&shard.core);
     match request::read(text, None, &mut scanner, &bounds) {
         Ok(asked) => request(shard, key, link, asked, now, fx),
         Err(why) => visit(shard, key, now, fx, |session, actions| {

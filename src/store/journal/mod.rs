@@ -15,6 +15,7 @@ mod write;
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::sync::Arc;
+use std::time::Instant;
 
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
@@ -26,6 +27,7 @@ use self::segment::{FIRST_RECORD, Segment};
 use super::backup::{FrozenBody, FrozenMessage};
 use super::files::{File, Files};
 use super::index::Edit;
+use super::lateness::Lateness;
 use super::{MessageId, Refusal, Replies, Reply, StreamId, Ticket};
 use crate::base::pool::RESTING_MAX;
 
@@ -111,6 +113,9 @@ pub struct Journal {
     checkpoints_held: bool,
     /// On a full device only the syncer tries to make a segment, not every write.
     may_probe: bool,
+    /// When the first record came that no sync has begun for.
+    since: Option<Instant>,
+    lateness: Arc<Lateness>,
     out: Vec<u8>,
 }
 
@@ -158,6 +163,8 @@ pub struct SyncJob {
     files: Vec<Arc<dyn File>>,
     end: Place,
     waiting_end: u64,
+    /// When its first record came.
+    since: Option<Instant>,
 }
 
 impl SyncJob {
@@ -357,7 +364,11 @@ impl Journal {
             return false;
         }
         let lazy = self.has_lazy() && !std::mem::replace(&mut self.lazy_told, true);
-        lazy || self.wants_sync()
+        let syncs = self.wants_sync();
+        if !syncs && self.syncing.is_empty() {
+            self.nothing_waits();
+        }
+        lazy || syncs
     }
 
     /// The index lacks a change: nothing may call it complete.
@@ -398,6 +409,9 @@ impl Journal {
     pub fn begin_sync(&mut self, replies: &mut Replies) -> Option<SyncJob> {
         debug_assert!(self.syncing.is_empty(), "one sync at a time");
         if self.unsynced.is_empty() {
+            if self.gather.is_empty() {
+                self.nothing_waits();
+            }
             self.release(self.waiting_written, replies);
             return None;
         }
@@ -408,10 +422,15 @@ impl Journal {
             files.push(active.file.clone());
             end = active.end();
         }
+        let since = self.since;
+        if self.gather.is_empty() {
+            self.since = None;
+        }
         Some(SyncJob {
             files,
             end,
             waiting_end: self.waiting_written,
+            since,
         })
     }
 
@@ -424,8 +443,13 @@ impl Journal {
                 self.state = State::Well;
             }
             self.release(job.waiting_end, replies);
+            if let Some(since) = job.since {
+                self.lateness.waited(since.elapsed());
+            }
+            self.lateness.waits_since(self.since);
             return;
         }
+        self.since = job.since.or(self.since);
         self.take_back();
         self.state = self.state.failed();
         if matches!(self.state, State::Failing(times) if times > 1) {
@@ -510,7 +534,24 @@ impl Journal {
             || self.gather.pieces.len() >= self.settings.held_messages_max
     }
 
+    /// Where it notes how late it is.
+    pub fn lateness(&self) -> Arc<Lateness> {
+        self.lateness.clone()
+    }
+
+    fn nothing_waits(&mut self) {
+        if self.since.take().is_some() {
+            self.lateness.waits_since(None);
+        }
+    }
+
     fn wait(&mut self, ticket: Option<Ticket>) -> u64 {
+        if self.since.is_none() {
+            self.since = Some(Instant::now());
+            if self.syncing.is_empty() {
+                self.lateness.waits_since(self.since);
+            }
+        }
         self.waiting.push_back(ticket);
         self.waiting_base + self.waiting.len() as u64 - 1
     }

@@ -514,6 +514,8 @@ impl<'a> Recovery<'a> {
             lazy_told: false,
             checkpoints_held: false,
             may_probe: true,
+            since: None,
+            lateness: Arc::default(),
             out: Vec::new(),
         };
         for (number, scanned) in self.segments {

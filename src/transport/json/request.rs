@@ -395,6 +395,9 @@ fn elements<'a>(
     for Text(element) in &given {
         check_element(element.as_bytes(), scanner, bounds)?;
     }
+    if !given.is_empty() {
+        check_together(&given, scanner, bounds)?;
+    }
     Ok(given.into_iter().map(|Text(element)| element).collect())
 }
 
@@ -412,6 +415,32 @@ fn check_element(element: &[u8], scanner: &mut Scanner, bounds: &Bounds) -> Resu
     match reserved.contains(&root.namespace()) || root.default_namespace().is_empty() {
         true => Err(problem::WRONG_XML),
         false => Ok(()),
+    }
+}
+
+/// Elements that a stanza may have of ours, beside those in `xml`.
+const OWN_ELEMENTS: usize = 8;
+
+/// All of them in one stanza, with what else will be in it, are within the bounds of a stanza.
+fn check_together(
+    given: &[Text<'_>],
+    scanner: &mut Scanner,
+    bounds: &Bounds,
+) -> Result<(), Problem> {
+    let mut stanza = Vec::new();
+    stanza.extend_from_slice(b"<iq xmlns='jabber:client'>");
+    for Text(element) in given {
+        stanza.extend_from_slice(element.as_bytes());
+    }
+    stanza.extend_from_slice(b"</iq>");
+    let bounds = Bounds {
+        elements_max: bounds.elements_max.saturating_sub(OWN_ELEMENTS),
+        ..*bounds
+    };
+    scanner.reset();
+    match scanner.next(&stanza, &StreamScope::framed(None), &bounds) {
+        Ok(Progress::Element(octets)) if octets == stanza.len() => Ok(()),
+        _ => Err(problem::TOO_LARGE),
     }
 }
 

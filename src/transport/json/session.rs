@@ -4,9 +4,10 @@
 //! readers, and by [`Session::settle`] what the stream wrote. Events have numbers without holes;
 //! each reader gets all behind its cursor, in order, each once.
 //!
-//! A stanza from the stream is acknowledged to it (XEP-0198) when a reader said that it has the
+//! A message from the stream is acknowledged to it (XEP-0198) when a reader said that it has the
 //! event, or when the event was given to some reader and is older than what is kept. So what
-//! nobody got is still the stream's when a session ends, which stores it.
+//! nobody got is still the stream's when a session ends, which stores it. Presence and answers,
+//! which no stream stores, are acknowledged as they are.
 
 /// What the stream wrote.
 mod hearing;
@@ -20,6 +21,7 @@ mod requests;
 use std::collections::VecDeque;
 use std::io::Write as _;
 use std::sync::Arc;
+use std::time::Duration;
 
 use smallvec::SmallVec;
 use smol_str::SmolStr;
@@ -108,7 +110,7 @@ pub struct Session<T> {
     epoch: u32,
     /// The full address, once it is bound.
     address: Box<str>,
-    readers: Vec<Reader<T>>,
+    readers: SmallVec<[Reader<T>; 1]>,
 
     kept: VecDeque<Kept>,
     kept_octets: usize,
@@ -118,11 +120,15 @@ pub struct Session<T> {
     ungiven: u64,
     /// The last event that a reader said it has.
     confirmed: u64,
+    /// No event behind the confirmed ones and before this one is owed.
+    owed_from: u64,
 
     /// Stanzas that were taken from the stream.
     received: u32,
     /// Of these, what the stream was told last.
     told: u32,
+    /// When it is told what is left: until then it keeps more than it must.
+    tell_at: Moment,
     /// Stanzas that were given to the stream.
     sent: u32,
     /// Who is there, by address, with the event that said so.
@@ -174,14 +180,16 @@ impl<T: Copy + PartialEq> Session<T> {
             phase: Phase::Login(Box::new(login)),
             epoch,
             address: Box::default(),
-            readers: Vec::new(),
+            readers: SmallVec::new(),
             kept: VecDeque::new(),
             kept_octets: 0,
             next: 1,
             ungiven: 1,
             confirmed: 0,
+            owed_from: 1,
             received: 0,
             told: 0,
+            tell_at: Moment(u64::MAX),
             sent: 0,
             present: Vec::new(),
             sending: VecDeque::new(),
@@ -214,6 +222,7 @@ impl<T: Copy + PartialEq> Session<T> {
             .chain(remembered)
             .min()
             .or(Some(Moment(u64::MAX)))
+            .map(|next| next.min(self.tell_at))
     }
 
     /// Answers polls that have waited long enough, forgets what is old, or gives the client up.
@@ -235,8 +244,17 @@ impl<T: Copy + PartialEq> Session<T> {
         }
         self.trim(now);
         self.tell(1, actions);
-        if self.kept.is_empty() {
-            self.kept.shrink_to_fit();
+        // What a burst needed is given back.
+        self.kept.shrink_to(IDLE_EVENTS);
+        self.present.shrink_to_fit();
+        if self.sending.is_empty() {
+            self.sending.shrink_to_fit();
+        }
+        if self.remembered.is_empty() {
+            self.remembered.shrink_to_fit();
+        }
+        if self.asks.is_empty() {
+            self.asks.shrink_to_fit();
         }
     }
 
@@ -415,12 +433,20 @@ impl<T: Copy + PartialEq> Session<T> {
         }
     }
 
-    /// Stanzas of the stream that are with the client, as far as one can know.
-    fn handled(&self) -> u32 {
+    /// Stanzas of the stream that are with the client, as far as one can know, or that nobody would
+    /// store.
+    fn handled(&mut self) -> u32 {
         let first = self.first();
-        let at = (self.confirmed + 1).max(first) - first;
-        let at = usize::try_from(at).unwrap_or(usize::MAX);
-        self.kept.get(at).map_or(self.received, |kept| kept.before)
+        let mut at = self.owed_from.max(self.confirmed + 1).max(first);
+        let owed = loop {
+            let place = usize::try_from(at - first).unwrap_or(usize::MAX);
+            match self.kept.get(place) {
+                Some(kept) if !kept.is_owed() => at += 1,
+                found => break found,
+            }
+        };
+        self.owed_from = at;
+        owed.map_or(self.received, |kept| kept.before)
     }
 
     /// Acknowledges to the stream, if there is news of so many stanzas.
@@ -432,8 +458,16 @@ impl<T: Copy + PartialEq> Session<T> {
         }
     }
 
+    /// The rest is told soon, and not for each stanza.
+    fn tell_soon(&mut self, now: Moment) {
+        if self.tell_at == Moment(u64::MAX) && self.handled() != self.told {
+            self.tell_at = now.after(TELL_AFTER);
+        }
+    }
+
     fn write_handled(&mut self, out: &mut Vec<u8>) {
         self.told = self.handled();
+        self.tell_at = Moment(u64::MAX);
         out.extend_from_slice(b"<a xmlns='urn:xmpp:sm:3' h='");
         out.extend_from_slice(self.told.to_string().as_bytes());
         out.extend_from_slice(b"'/>");
@@ -462,8 +496,22 @@ fn answer(status: u16, body: Vec<u8>) -> Answer {
     }
 }
 
-/// News of so many stanzas are worth an acknowledgement to the stream.
+impl Kept {
+    /// Whether the stream would store the stanza that it came of.
+    fn is_owed(&self) -> bool {
+        matches!(
+            self.event.name,
+            "message" | "receipt" | "carbon" | "failure"
+        )
+    }
+}
+
+/// News of so many stanzas are worth an acknowledgement to the stream,
 const TELL_STANZAS: u32 = 8;
+/// fewer are after this time.
+const TELL_AFTER: Duration = Duration::from_secs(1);
+/// Events for which a session has room while nothing happens.
+const IDLE_EVENTS: usize = 2;
 
 #[cfg(test)]
 mod tests;

@@ -5,6 +5,8 @@ import contextlib
 import json
 import socket
 import struct
+import urllib.error
+import urllib.request
 
 from harness.raw import DEADLINE, Silence
 
@@ -147,3 +149,17 @@ def request(address, line="GET /healthz HTTP/1.1", *fields, body=None):
     if body is not None:
         lines.append(f"Content-Length: {len(body)}")
     return "\r\n".join([*lines, "", ""]).encode() + (body or b"")
+
+
+def fetch(server, path, scheme="http", method="GET", **headers):
+    """The answer by Python's own library: status, headers and body, also if it is a refusal."""
+    host, port = getattr(server, scheme)
+    context = server.trust() if scheme == "https" else None
+    request = urllib.request.Request(f"{scheme}://{host}:{port}{path}", method=method,
+                                     headers={k.replace("_", "-"): v for k, v in headers.items()})
+    try:
+        answer = urllib.request.urlopen(request, timeout=10, context=context)
+    except urllib.error.HTTPError as refusal:
+        answer = refusal
+    with answer:
+        return answer.status, answer.headers, answer.read()

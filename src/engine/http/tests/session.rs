@@ -83,7 +83,8 @@ impl House {
 
     fn open_with(&mut self, user: &str, more: &str) -> String {
         let body = format!(
-            "{{\"user\":\"{user}@localhost\",\"password\":\"{PASSWORD}\",\"resource\":\"tab\"{more}}}"
+            "{{\"user\":\"{user}@localhost\",\"password\":\"{PASSWORD}\",\
+             \"resource\":\"tab\"{more}}}"
         );
         let (_, answer) = self.ask(
             "POST",
@@ -506,5 +507,22 @@ fn topics_reach_every_shard() {
             "{got}"
         );
         assert_eq!(got.matches("event: topic").count(), 1);
+    }
+}
+
+/// What is not stored is answered as soon as it is on its way.
+#[test]
+fn a_message_without_a_text_is_answered() {
+    let mut house = House::with(2, Limits::default());
+    let session = house.open("");
+    for message in [
+        json!({"to": "romeo@localhost/tcp", "state": "composing"}),
+        json!({"to": "nobody@localhost", "body": "Hi"}),
+        json!({"to": "juliet@localhost", "body": "To myself"}),
+        json!({"to": "elsewhere.example", "body": "Hi"}),
+        json!({"to": "romeo@localhost", "kind": "headline", "body": "News"}),
+    ] {
+        let (_, answer) = house.ask("POST", "/v1/messages", &session, &message.to_string());
+        assert_eq!(content(&answer)["state"], "stored", "{message}");
     }
 }

@@ -59,6 +59,7 @@ impl<T: Copy + PartialEq> Session<T> {
         if matches!(self.phase, Phase::Open) {
             self.give(now, actions);
             self.tell(TELL_STANZAS, actions);
+            self.tell_soon(now);
         }
         taken
     }
@@ -176,7 +177,7 @@ impl<T: Copy + PartialEq> Session<T> {
                     let answer = super::requests::stored_answer(&sending.id, Some(cursor));
                     actions.push(Action::Answer { ticket, answer });
                 }
-                self.remember(sending.id, now);
+                self.remember(&sending.id, now);
             }
         }
     }

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use super::{Action, Answer, Media, Phase, Session, TELL_STANZAS};
 use crate::base::time::Moment;
 use crate::transport::json::Cursor;
@@ -175,11 +177,13 @@ impl<T: Copy + PartialEq> Session<T> {
     /// Polls that have waited long enough.
     pub(super) fn answer_late_polls(&mut self, now: Moment, actions: &mut Vec<Action<T>>) {
         let timeout = self.rules.poll_timeout;
-        let due = |reader: &mut Reader<T>| {
+        let due = |reader: &Reader<T>| {
             let since = reader.held_since();
             since.is_some_and(|since| since.after(timeout) <= now)
         };
-        let late: Vec<_> = self.readers.extract_if(.., due).collect();
+        let readers = std::mem::take(&mut self.readers).into_iter();
+        let (late, others): (SmallVec<[_; 1]>, _) = readers.partition(due);
+        self.readers = others;
         for reader in late {
             self.idle_since = now;
             let ticket = reader.ticket;

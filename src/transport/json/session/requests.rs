@@ -1,7 +1,9 @@
 //! What is asked for.
 
-use std::sync::Arc;
+use std::hash::BuildHasher as _;
+use std::sync::{Arc, LazyLock};
 
+use foldhash::quality::RandomState;
 use smallvec::{SmallVec, smallvec};
 use smol_str::SmolStr;
 
@@ -26,12 +28,15 @@ pub(super) struct Sending<T> {
     pub waiting: SmallVec<[T; 1]>,
 }
 
-/// A message that was stored.
+/// A message that was stored: the digest of its name, which is all that a repetition needs.
 #[derive(Debug)]
 pub(super) struct Remembered {
-    id: SmolStr,
+    digest: u64,
     pub since: Moment,
 }
+
+/// Nobody outside knows which names have equal digests.
+static NAMES: LazyLock<RandomState> = LazyLock::new(RandomState::default);
 
 /// A request that the stream has not answered yet.
 #[derive(Debug)]
@@ -106,6 +111,9 @@ impl<T: Copy + PartialEq> Session<T> {
             }
             request => return self.ask(ticket, request_id, &request, actions),
         }
+        if octets.len() > self.rules.stanza_octets_max {
+            return self.refuse(ticket, request_id, problem::TOO_LARGE, actions);
+        }
         if !octets.is_empty() {
             self.sent = self.sent.wrapping_add(1);
             actions.push(Action::Stream(octets));
@@ -131,7 +139,8 @@ impl<T: Copy + PartialEq> Session<T> {
                 }
                 return;
             }
-            if self.remembered.iter().any(|stored| stored.id == *id) {
+            let digest = NAMES.hash_one(&**id);
+            if self.remembered.iter().any(|stored| stored.digest == digest) {
                 return self.send_again(ticket, request_id, id, actions);
             }
         }
@@ -141,6 +150,9 @@ impl<T: Copy + PartialEq> Session<T> {
         let id = given.unwrap_or_else(|| self.number());
         let mut octets = Vec::with_capacity(256);
         outgoing::write_message(&mut octets, message, &id);
+        if octets.len() > self.rules.stanza_octets_max {
+            return self.refuse(ticket, request_id, problem::TOO_LARGE, actions);
+        }
         let mut members = Vec::with_capacity(octets.len());
         outgoing::describe_message(&mut members, message, &id);
         self.sent = self.sent.wrapping_add(1);
@@ -176,8 +188,9 @@ impl<T: Copy + PartialEq> Session<T> {
         }
     }
 
-    pub(super) fn remember(&mut self, id: SmolStr, now: Moment) {
-        self.remembered.push_back(Remembered { id, since: now });
+    pub(super) fn remember(&mut self, id: &str, now: Moment) {
+        let digest = NAMES.hash_one(id);
+        self.remembered.push_back(Remembered { digest, since: now });
         if self.remembered.len() > self.rules.remembered_max {
             self.remembered.pop_front();
         }
@@ -235,6 +248,9 @@ impl<T: Copy + PartialEq> Session<T> {
                 Wanted::Nothing
             }
         };
+        if octets.len() > self.rules.stanza_octets_max {
+            return self.refuse(ticket, request_id, problem::TOO_LARGE, actions);
+        }
         self.asks.push(Ask {
             id,
             ticket,
