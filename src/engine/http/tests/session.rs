@@ -162,14 +162,6 @@ fn texts(mut octets: &[u8]) -> Vec<Value> {
     texts
 }
 
-fn types(events: &Value) -> Vec<&str> {
-    let events = events["events"].as_array().unwrap();
-    events
-        .iter()
-        .map(|event| event["type"].as_str().unwrap())
-        .collect()
-}
-
 /// Whichever shard a link begins in, it ends where the session is.
 #[test]
 fn every_link_finds_its_session() {
