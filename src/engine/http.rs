@@ -625,16 +625,23 @@ pub fn go_on(shard: &mut Shard, key: LinkKey, now: Now, fx: &mut Effects) {
 /// The socket is gone.
 pub fn closed(shard: &mut Shard, key: LinkKey, mut conn: Conn, now: Now, fx: &mut Effects) {
     conn.discard(&mut shard.core.pool);
-    match conn.awaiting.map(|awaited| awaited.holder) {
-        Some(Holder::Bosh(sid)) => {
+    if let Some(awaited) = conn.awaiting {
+        given_up(shard, key, awaited.holder, now, fx);
+    }
+}
+
+/// Nobody waits for the answer of this link's request any more.
+fn given_up(shard: &mut Shard, key: LinkKey, holder: Holder, now: Now, fx: &mut Effects) {
+    match holder {
+        Holder::Bosh(sid) => {
             let ticket = Ticket {
                 shard: shard.core.shard,
                 link: key,
             };
             tube::bosh::gone(shard, sid, ticket, now, fx);
         }
-        Some(Holder::Session(session)) => tube::json::gone(shard, session, key, now, fx),
-        Some(Holder::Nobody) | None => {}
+        Holder::Session(session) => tube::json::gone(shard, session, key, now, fx),
+        Holder::Nobody => {}
     }
 }
 
@@ -653,14 +660,16 @@ pub fn due(shard: &mut Shard, key: LinkKey, now: Now, fx: &mut Effects) {
         let at = next.min(conn.due);
         return shard.core.wheel.set(at, Due::Link(key));
     }
-    if conn.awaiting.is_some() {
+    if let Some(awaited) = &conn.awaiting {
+        let holder = awaited.holder;
         let problem = Problem {
             status: Status::GatewayTimeout,
             code: "answer-timeout",
             title: "the answer did not come in time",
             detail: "",
         };
-        return refuse(shard, key, &problem, fx);
+        refuse(shard, key, &problem, fx);
+        return given_up(shard, key, holder, now, fx);
     }
     if conn.seen > 0 || conn.incoming.is_some() {
         let problem = Problem {

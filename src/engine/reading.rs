@@ -30,7 +30,9 @@ impl Shard {
             return;
         };
         link.heard = now.mono;
-        if link.reading == Reading::Off && !matches!(link.stream, Stream::Login(_)) {
+        // A link that changes hands takes them along.
+        let moves = matches!(link.stream, Stream::Login(_) | Stream::Http(_));
+        if link.reading == Reading::Off && !moves {
             return;
         }
         self.shape(key, bytes.len(), now, fx);

@@ -8,7 +8,7 @@ from slixmpp.xmlstream.handler import Callback
 from slixmpp.xmlstream.matcher import MatchXPath
 
 from clients.cable import Cable
-from clients.chat_page import Chat, befriend
+from clients.page import Chat, befriend
 from harness.raw import CLIENT
 from harness.slix import Slix
 

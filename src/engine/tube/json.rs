@@ -19,10 +19,12 @@ use super::{Guest, unread_octets};
 use crate::base::slab::Mirror;
 use crate::base::time::{Moment, Now};
 use crate::engine::http::{self, events, session_answered};
+use crate::engine::lifecycle::{self, Farewell};
 use crate::engine::links::Link;
 use crate::engine::reading::bounds_of_stanzas;
+use crate::engine::route;
 use crate::engine::shard::Shard;
-use crate::session::ctx::{Core, Due};
+use crate::session::ctx::{Core, Ctx, Due};
 use crate::session::effects::{Effects, LinkEffect, LinkKey, LinkTag};
 use crate::session::parcel::Letter;
 use crate::session::session::Flags;
@@ -462,6 +464,7 @@ fn carry_out(
             shard.tubes.json.unsubscribe(key, topic);
         }
         shard.tubes.json.here.remove(key.unmarked());
+        end_stream(shard, key, now, fx);
         return shard.closed(key, now, fx);
     }
     if !tube.is_prompt {
@@ -469,6 +472,19 @@ fn carry_out(
     }
     arm(shard, key, &mut tube);
     shard.tubes.json.put(key, tube);
+}
+
+/// Nobody can resume the stream of a session that is over, so it ends, even if it has not read that
+/// it shall: what its client has not confirmed is stored at once.
+fn end_stream(shard: &mut Shard, key: LinkKey, now: Now, fx: &mut Effects) {
+    let Some(session) = shard.links.get(key).and_then(Link::session) else {
+        return;
+    };
+    let core = &mut shard.core;
+    let mut ctx = Ctx { core, fx, now };
+    lifecycle::end(&mut ctx, session, Farewell::Silent);
+    route::drain_local(&mut ctx);
+    shard.adopt_orphans(fx);
 }
 
 fn perform(

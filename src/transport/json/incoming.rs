@@ -59,24 +59,35 @@ struct Parts<'a> {
 }
 
 impl<'a> Parts<'a> {
-    fn of(message: Element<'a>) -> Self {
+    /// `own`: the bare address of the account that gets the message.
+    fn of(message: Element<'a>, own: &str) -> Self {
         let mut parts = Self::default();
+        // Anybody could write what looks like a copy (XEP-0280 section 11, SECURITY class 27).
+        let may_copy = message.attr("from").as_deref() == Some(own);
         for child in message.children() {
-            if let Some(other) = parts.place(child) {
-                parts.others.push(other);
-            }
+            let is_copy = child.namespace == CARBONS && !may_copy;
+            let other = match is_copy {
+                true => Some(child),
+                false => parts.place(child, own),
+            };
+            parts.others.extend(other);
         }
         parts
     }
 
     /// Gives back what is unknown, or there already.
-    fn place(&mut self, child: Child<'a>) -> Option<Child<'a>> {
+    fn place(&mut self, child: Child<'a>, own: &str) -> Option<Child<'a>> {
         let place = match (child.namespace, child.local) {
             (CLIENT, b"body") => &mut self.body,
             (CLIENT, b"subject") => &mut self.subject,
             (CLIENT, b"thread") if child.attr("parent").is_none() => &mut self.thread,
             (CLIENT, b"error") => &mut self.error,
             (DELAY, b"delay") => &mut self.delay,
+            // Anybody may have named the message; what the own server calls it goes before
+            // (XEP-0359 section 6, SECURITY class 29).
+            (SID, b"stanza-id") if child.attr("by").as_deref() == Some(own) => {
+                return self.stanza_id.replace(child);
+            }
             (SID, b"stanza-id") => &mut self.stanza_id,
             (CARBONS, b"received" | b"sent") => &mut self.carbon,
             (CHATSTATES, local) if self.state.is_none() => {
@@ -156,22 +167,24 @@ const CHATSTATES: &[u8] = ns::CHATSTATES.as_bytes();
 const RECEIPTS: &[u8] = ns::RECEIPTS.as_bytes();
 
 /// Appends the members of the event that `stanza` is, after `begin` wrote those that come first.
-/// `None`: it is no message and no presence; nothing was appended.
+/// `own`: the bare address of the account that gets it. `None`: it is no message and no presence;
+/// nothing was appended.
 pub fn describe(
     out: &mut Vec<u8>,
     stanza: Element<'_>,
+    own: &str,
     begin: impl FnOnce(&mut Vec<u8>, Class),
 ) -> Option<Class> {
     match stanza.local_octets() {
         b"message" if stanza.namespace() == ns::CLIENT => {
-            let parts = Parts::of(stanza);
+            let parts = Parts::of(stanza, own);
             let is_error = stanza.attr("type").as_deref() == Some("error");
             let class = parts.class(is_error);
             begin(out, class);
             let mut object = Object::go_on(out);
             match class {
                 Class::Failure => write_failure(&mut object, stanza, &parts),
-                Class::Carbon => write_carbon(&mut object, &parts),
+                Class::Carbon => write_carbon(&mut object, &parts, own),
                 _ => write_message(&mut object, stanza, &parts),
             }
             Some(class)
@@ -223,7 +236,7 @@ fn write_failure(object: &mut Object<'_>, stanza: Element<'_>, parts: &Parts<'_>
 }
 
 /// The message inside is one of its own, so it is scanned anew.
-fn write_carbon(object: &mut Object<'_>, parts: &Parts<'_>) {
+fn write_carbon(object: &mut Object<'_>, parts: &Parts<'_>, own: &str) {
     let Some(carbon) = parts.carbon else {
         return;
     };
@@ -240,7 +253,7 @@ fn write_carbon(object: &mut Object<'_>, parts: &Parts<'_>) {
     if let Ok(Progress::Element(_)) = scanner.next(&octets, &scope, &UNBOUNDED) {
         let message = scanner.element(&octets);
         object.object("message", |object| {
-            write_message(object, message, &Parts::of(message));
+            write_message(object, message, &Parts::of(message, own));
         });
     }
     let delay = forwarded.and_then(|forwarded| forwarded.child(ns::DELAY, "delay"));
@@ -362,6 +375,8 @@ fn text_of(child: Child<'_>) -> Cow<'_, str> {
     let octets = child.octets;
     let end = octets.len().checked_sub(child.local.len() + 3);
     let raw = end.and_then(|end| {
+        // Not of an element that is empty, nor of one with a prefix.
+        octets.get(end..).filter(|tag| tag.starts_with(b"</"))?;
         let start = memchr::memchr(b'>', octets)? + 1;
         octets.get(start..end)
     });

@@ -12,6 +12,9 @@ use crate::engine::{Command, Entry};
 use crate::testing::{Keeping, PASSWORD, Plan, WireId, World};
 use crate::transport::json::topic::Topics;
 
+/// Peers and networks that it has to withstand.
+mod hostile;
+
 const HANDSHAKE: &str = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
 

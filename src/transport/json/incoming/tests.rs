@@ -9,7 +9,7 @@ fn event(stanza: &str) -> Option<Value> {
     let progress = scanner.next(stanza.as_bytes(), &StreamScope::standard(), &UNBOUNDED);
     assert_eq!(progress, Ok(Progress::Element(stanza.len())), "{stanza}");
     let element = scanner.element(stanza.as_bytes());
-    describe(&mut out, element, |out, class| {
+    describe(&mut out, element, "d@e", |out, class| {
         out.extend_from_slice(b"{\"type\":");
         write_string(out, class.name());
     })?;

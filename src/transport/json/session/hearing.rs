@@ -121,7 +121,8 @@ impl<T: Copy + PartialEq> Session<T> {
         let begin = |out: &mut Vec<u8>, class: incoming::Class| {
             write_start(out, class.name());
         };
-        if let Some(class) = incoming::describe(scratch, stanza, begin) {
+        let own = jid::split_resource(&self.address).0;
+        if let Some(class) = incoming::describe(scratch, stanza, own, begin) {
             scratch.push(b'}');
             self.keep_written(class.name(), before, scratch, now);
             if class == incoming::Class::Presence {

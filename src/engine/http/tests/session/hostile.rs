@@ -1,0 +1,127 @@
+//! Peers and networks that a session of the JSON protocol has to withstand.
+
+use super::*;
+
+fn types_in(text: &str, name: &str) -> usize {
+    text.matches(&format!("\"type\":\"{name}\"")).count()
+}
+
+/// SECURITY class 27: only the server makes copies.
+#[test]
+fn a_carbon_of_a_stranger_is_none() {
+    let mut house = House::with(1, Limits::default());
+    let session = house.open("");
+    house.world.sends(
+        "romeo",
+        "<message to='juliet@localhost/tab' type='chat'>\
+         <received xmlns='urn:xmpp:carbons:2'><forwarded xmlns='urn:xmpp:forward:0'>\
+         <message xmlns='jabber:client' from='nurse@localhost/x' to='juliet@localhost' type='chat'>\
+         <body>forged</body></message></forwarded></received><body>mine</body></message>",
+    );
+    house.world.settle();
+    let events = house.poll(&session, "");
+    assert_eq!(types_in(&events.to_string(), "carbon"), 0, "{events}");
+}
+
+/// Of several identifiers the server's own is the one that counts.
+#[test]
+fn the_servers_stanza_id_is_told() {
+    let mut house = House::with(1, Limits::default());
+    let session = house.open("");
+    house.world.sends(
+        "romeo",
+        "<message to='juliet@localhost' type='chat'>\
+         <stanza-id xmlns='urn:xmpp:sid:0' by='evil.example' id='fake'/><body>b</body></message>",
+    );
+    house.world.settle();
+    let events = house.poll(&session, "");
+    let message = events["events"].as_array().unwrap().iter();
+    let message = message
+        .filter(|event| event["type"] == "message")
+        .next_back()
+        .unwrap();
+    assert_eq!(message["stanza_id"]["by"], "juliet@localhost", "{message}");
+}
+
+/// An attribute is no text.
+#[test]
+fn a_body_is_what_is_inside_of_it() {
+    let mut house = House::with(1, Limits::default());
+    let session = house.open("");
+    house.world.sends(
+        "romeo",
+        "<message to='juliet@localhost' type='chat'>\
+         <body a='>nothing of this'/></message>",
+    );
+    house.world.settle();
+    let events = house.poll(&session, "");
+    assert!(!events.to_string().contains("\"body\":\"noth"), "{events}");
+}
+
+/// What is not answered in time takes no place for ever.
+#[test]
+fn a_request_that_ran_out_of_time_is_forgotten() {
+    let mut house = House::with(1, Limits::default());
+    let session = house.open("");
+    house.events(&session);
+    let ask = json!({
+        "kind": "get", "to": "romeo@localhost/tcp", "xml": ["<q xmlns='a:b'/>"],
+    });
+    let wires: Vec<_> = (0..64)
+        .map(|_| house.ask("POST", "/v1/iq", &session, &ask.to_string()).0)
+        .collect();
+    house.world.advance(Duration::from_secs(320));
+    for wire in wires {
+        assert_eq!(status_of(&read(&mut house.world, wire)), "504");
+    }
+    let (_, answer) = house.ask("GET", "/v1/roster", &session, "");
+    assert_eq!(status_of(&answer), "200", "{answer}");
+}
+
+/// Octets may come while a link is about to move.
+#[test]
+fn nothing_is_lost_on_the_way_to_another_shard() {
+    let mut house = House::with(3, Limits::default());
+    let session = house.open("");
+    for _ in 0..6 {
+        let wire = house.world.connect_to(Entry::Http);
+        house.world.set_room(wire, Some(0));
+        let first =
+            request("GET", "/healthz", "", "") + &request("GET", "/v1/session", &session, "");
+        let second = request("GET", "/readyz", "", "");
+        house.world.write(wire, first.as_bytes());
+        house.world.settle();
+        house.world.write(wire, second.as_bytes());
+        house.world.settle();
+        house.world.set_room(wire, None);
+        house.world.settle();
+        let answers = read(&mut house.world, wire);
+        assert_eq!(answers.matches("HTTP/1.1 200 OK").count(), 3, "{answers}");
+    }
+}
+
+/// After the grace time others see it leave, however much nobody read.
+#[test]
+fn a_full_session_ends_in_order() {
+    let mut house = House::with(1, Limits::default());
+    let session = house.open("");
+    let ask = json!({"to": "romeo@localhost", "action": "subscribed"}).to_string();
+    house.world.sends(
+        "romeo",
+        "<presence type='subscribe' to='juliet@localhost'/>",
+    );
+    house.ask("POST", "/v1/subscriptions", &session, &ask);
+    house.world.discard_received();
+    for _ in 0..8 {
+        house.romeo_writes(&"x".repeat(50_000));
+    }
+    house.world.advance(Duration::from_secs(61));
+    let got = house.world.receives("romeo");
+    assert!(
+        got.iter().any(|stanza| stanza.contains("unavailable")),
+        "{got:?}"
+    );
+    let reports = house.world.reports();
+    let sessions: usize = reports.iter().map(|report| report.sessions).sum();
+    assert_eq!(sessions, 1, "romeo's");
+}
