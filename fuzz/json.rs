@@ -164,15 +164,22 @@ impl Talk {
 
     fn act(&mut self, mut actions: Vec<Action<usize>>) {
         loop {
+            let mut taken = Vec::new();
             for action in std::mem::take(&mut actions) {
+                if let Action::Event { ticket, .. } = &action {
+                    taken.push(*ticket);
+                }
                 self.carry_out(action);
+            }
+            for ticket in taken {
+                self.session.taken(ticket, self.now, &mut actions);
             }
             let (scanner, scratch) = (&mut self.scanner, &mut self.scratch);
             let output = &self.output;
-            let taken = self
+            let octets = self
                 .session
                 .settle(output, scanner, scratch, self.now, &mut actions);
-            self.output.drain(..taken);
+            self.output.drain(..octets);
             if actions.is_empty() {
                 return;
             }

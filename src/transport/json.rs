@@ -61,6 +61,10 @@ pub struct Rules {
     pub stanza_octets_max: usize,
     /// Addresses of which the last presence is kept.
     pub present_max: usize,
+    /// Octets of all of them.
+    pub present_octets_max: usize,
+    /// Octets that the link of a reader may have on their way.
+    pub reader_octets_max: usize,
     /// Readers at once.
     pub readers_max: usize,
     /// Messages that are not stored yet, and requests that are not answered yet.
@@ -80,11 +84,13 @@ impl Default for Rules {
             poll_timeout: Duration::from_secs(60),
             grace: Duration::from_secs(60),
             replay: Duration::from_secs(120),
-            replay_octets_max: 65_536,
-            replay_events_max: 256,
+            replay_octets_max: 262_144,
+            replay_events_max: 1_024,
             backlog_octets_max: 131_072,
             stanza_octets_max: 262_144,
             present_max: 4_096,
+            present_octets_max: 262_144,
+            reader_octets_max: 65_536,
             readers_max: 32,
             waiting_max: 64,
             remembered_max: 256,

@@ -1,8 +1,8 @@
 //! Links that carry the events of a session of the JSON protocol: one answer without end, or a
 //! WebSocket.
 //!
-//! A link has no place of its own in the events: what it did not take within its bound is not kept
-//! for it. It is closed, and its reader comes again and says where it was.
+//! A session gives a link as much as it has room for, and more when it has taken that. A link that
+//! takes nothing for long is closed, and its reader comes again and says where it was.
 
 use super::conn_of;
 use crate::base::time::Now;
@@ -112,6 +112,19 @@ pub fn write(shard: &mut Shard, key: LinkKey, event: &Event, fx: &mut Effects) -
     };
     fx.link(key, effect);
     !is_slow
+}
+
+/// Octets of events were taken. When all were, there is room for more.
+pub fn wrote(shard: &mut Shard, key: LinkKey, octets: usize, now: Now, fx: &mut Effects) {
+    let Some(Stream::Events(events)) = shard.links.get_mut(key).map(|link| &mut link.stream) else {
+        return;
+    };
+    events.queue.wrote(&mut shard.core.pool, octets, |_| ());
+    if events.queue.unsent_octets() == 0 {
+        let session = events.session;
+        json::taken(shard, session, key, now, fx);
+        shard.finish_input(now, fx);
+    }
 }
 
 /// A reader gets no more.

@@ -361,6 +361,13 @@ pub fn gone(shard: &mut Shard, key: LinkKey, link: LinkKey, now: Now, fx: &mut E
     });
 }
 
+/// The link of a reader has taken everything.
+pub fn taken(shard: &mut Shard, key: LinkKey, link: LinkKey, now: Now, fx: &mut Effects) {
+    visit(shard, key, now, fx, |session, actions| {
+        session.taken(link, now.mono, actions);
+    });
+}
+
 /// What a session says of itself.
 pub fn describe(shard: &Shard, key: LinkKey) -> Option<Answer> {
     let tube = shard.tubes.json.get(key)?;

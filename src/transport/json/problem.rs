@@ -53,6 +53,8 @@ pub const WRONG_XML: Problem = problem(
 pub const TOO_LARGE: Problem = problem(413, "too-large", "the request is too large");
 /// The session has too many requests without answer, or too many readers.
 pub const TOO_MANY: Problem = problem(429, "too-many", "too many requests at once");
+/// Nobody reads, and there is no room for more.
+pub const UNREAD: Problem = problem(429, "unread", "events wait: read them first");
 /// The mechanism is not offered.
 pub const NO_MECHANISM: Problem = problem(
     401,
@@ -110,6 +112,7 @@ pub const PROBLEMS: &[Problem] = &[
     WRONG_XML,
     TOO_LARGE,
     TOO_MANY,
+    UNREAD,
     NO_MECHANISM,
     NOT_DUE,
     NOT_READY,

@@ -114,6 +114,8 @@ pub struct Session<T> {
 
     kept: VecDeque<Kept>,
     kept_octets: usize,
+    /// Of these, what nobody was given.
+    backlog_octets: usize,
     /// The number of the next event.
     next: u64,
     /// The number of the first event that nobody was given.
@@ -133,6 +135,7 @@ pub struct Session<T> {
     sent: u32,
     /// Who is there, by address, with the event that said so.
     present: Vec<(Box<str>, Event)>,
+    present_octets: usize,
     sending: VecDeque<Sending<T>>,
     remembered: VecDeque<Remembered>,
     asks: Vec<Ask<T>>,
@@ -183,6 +186,7 @@ impl<T: Copy + PartialEq> Session<T> {
             readers: SmallVec::new(),
             kept: VecDeque::new(),
             kept_octets: 0,
+            backlog_octets: 0,
             next: 1,
             ungiven: 1,
             confirmed: 0,
@@ -192,6 +196,7 @@ impl<T: Copy + PartialEq> Session<T> {
             tell_at: Moment(u64::MAX),
             sent: 0,
             present: Vec::new(),
+            present_octets: 0,
             sending: VecDeque::new(),
             remembered: VecDeque::new(),
             asks: Vec::new(),
@@ -389,12 +394,16 @@ impl<T: Copy + PartialEq> Session<T> {
             offset: self.next,
         });
         self.kept_octets += json.len();
+        self.backlog_octets += json.len();
         self.next += 1;
         self.kept.push_back(Kept {
             event: Event { id, name, json },
             since: now,
             before,
         });
+        if self.backlog_octets > self.rules.backlog_octets_max {
+            self.trim(now);
+        }
     }
 
     /// A program publishes to a topic of this session ([`topic::publication`]). While nobody reads,
@@ -419,17 +428,29 @@ impl<T: Copy + PartialEq> Session<T> {
         self.give(now, actions);
     }
 
-    /// Forgets what was given to a reader and is old, or too much.
+    /// Forgets what was given to a reader and is old, or too much; of what nobody was given, what
+    /// is too much and owed to nobody.
     fn trim(&mut self, now: Moment) {
         while let Some(oldest) = self.kept.front() {
-            let fits = self.kept_octets <= self.rules.replay_octets_max
-                && self.kept.len() <= self.rules.replay_events_max
-                && oldest.since.after(self.rules.replay) > now;
-            if fits || self.first() >= self.ungiven {
+            let is_given = self.first() < self.ungiven;
+            let is_surplus = match is_given {
+                true => {
+                    self.kept_octets > self.rules.replay_octets_max
+                        || self.kept.len() > self.rules.replay_events_max
+                        || oldest.since.after(self.rules.replay) <= now
+                }
+                false => self.backlog_octets > self.rules.backlog_octets_max && !oldest.is_owed(),
+            };
+            if !is_surplus {
                 break;
             }
-            self.kept_octets -= oldest.event.json.len();
+            let octets = oldest.event.json.len();
+            self.kept_octets -= octets;
             self.kept.pop_front();
+            if !is_given {
+                self.backlog_octets -= octets;
+                self.ungiven += 1;
+            }
         }
     }
 

@@ -67,7 +67,7 @@ impl<T: Copy + PartialEq> Session<T> {
     /// Whether [`Session::settle`] would take output. While nobody reads, what does not fit any
     /// more stays with the stream, which has bounds of its own and stores what exceeds them.
     pub fn wants_output(&self) -> bool {
-        let room = self.ungiven == self.next || self.kept_octets < self.rules.backlog_octets_max;
+        let room = self.backlog_octets < self.rules.backlog_octets_max;
         match self.phase {
             Phase::Login(_) => true,
             Phase::Open => room,
@@ -140,18 +140,16 @@ impl<T: Copy + PartialEq> Session<T> {
         let Some(event) = self.kept.back().map(|kept| kept.event.clone()) else {
             return;
         };
-        let found = self.present.iter().position(|(who, _)| **who == *from);
-        match (found, presence.attr("type").is_some()) {
-            (Some(at), true) => drop(self.present.swap_remove(at)),
-            (Some(at), false) => {
-                if let Some((_, last)) = self.present.get_mut(at) {
-                    *last = event;
-                }
-            }
-            (None, false) if self.present.len() < self.rules.present_max => {
-                self.present.push((from.into(), event));
-            }
-            (None, _) => {}
+        if let Some(at) = self.present.iter().position(|(who, _)| **who == *from) {
+            let (_, former) = self.present.swap_remove(at);
+            self.present_octets -= former.json.len();
+        }
+        let octets = self.present_octets + event.json.len();
+        let has_room =
+            self.present.len() < self.rules.present_max && octets <= self.rules.present_octets_max;
+        if presence.attr("type").is_none() && has_room {
+            self.present_octets = octets;
+            self.present.push((from.into(), event));
         }
     }
 

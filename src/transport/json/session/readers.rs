@@ -11,6 +11,9 @@ use crate::transport::json::event::{Event, write_page};
 use crate::transport::json::problem;
 use crate::transport::json::writer::Object;
 
+/// Octets around an event on its way.
+const FRAME_OCTETS: usize = 64;
+
 /// How a reader reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -30,6 +33,8 @@ pub(super) struct Reader<T> {
     pub kind: Kind,
     /// The event that it gets next.
     next: u64,
+    /// Octets that its link has room for, as far as we know.
+    room: usize,
     since: Moment,
 }
 
@@ -63,6 +68,10 @@ impl<T: Copy + PartialEq> Session<T> {
             return actions.push(Action::Answer { ticket, answer });
         }
         let ours = cursor.filter(|cursor| cursor.epoch == self.epoch && cursor.offset < self.next);
+        // First, for then less may be kept.
+        if let Some(ours) = ours {
+            self.confirm(ours, now);
+        }
         let wanted = match (cursor, ours) {
             (None, _) => self.first(),
             (_, Some(cursor)) => cursor.offset + 1,
@@ -70,9 +79,6 @@ impl<T: Copy + PartialEq> Session<T> {
         };
         let next = wanted.max(self.first());
         let gap = cursor.filter(|_| wanted < next);
-        if let Some(ours) = ours {
-            self.confirm(ours);
-        }
         let is_poll = matches!(kind, Kind::Poll { .. });
         if !is_poll {
             actions.push(Action::Begin { ticket });
@@ -86,13 +92,14 @@ impl<T: Copy + PartialEq> Session<T> {
             let rest = self.events_from(next);
             let answer = self.page(events.iter().chain(rest));
             actions.push(Action::Answer { ticket, answer });
-            self.given(now);
+            self.given_to(self.next, now);
             return self.tell(TELL_STANZAS, actions);
         }
         self.readers.push(Reader {
             ticket,
             kind,
             next,
+            room: self.rules.reader_octets_max,
             since: now,
         });
         self.give(now, actions);
@@ -118,41 +125,82 @@ impl<T: Copy + PartialEq> Session<T> {
         }
     }
 
-    /// Gives every reader what it lacks.
+    /// The link of a reader has taken all that it was given, and has room again. Then, because
+    /// there may be room for the stream, too: [`Session::settle`].
+    pub fn taken(&mut self, ticket: T, now: Moment, actions: &mut Vec<Action<T>>) {
+        let room = self.rules.reader_octets_max;
+        let mut readers = self.readers.iter_mut();
+        let Some(reader) = readers.find(|reader| reader.ticket == ticket) else {
+            return;
+        };
+        reader.room = room;
+        let next = reader.next;
+        self.given_to(next, now);
+        self.give(now, actions);
+    }
+
+    /// Gives every reader what it lacks, as far as its link has room.
     pub(super) fn give(&mut self, now: Moment, actions: &mut Vec<Action<T>>) {
         let mut readers = std::mem::take(&mut self.readers);
-        let mut is_given = false;
         readers.retain_mut(|reader| {
-            is_given |= reader.next < self.next || !matches!(reader.kind, Kind::Poll { .. });
             if reader.next == self.next {
                 return true;
             }
-            let ticket = reader.ticket;
-            let events = self.events_from(reader.next);
-            reader.next = self.next;
             if let Kind::Poll { .. } = reader.kind {
-                let answer = self.page(events);
+                let ticket = reader.ticket;
+                let gap = self.gap_before(reader);
+                let answer = self.page(gap.iter().chain(self.events_from(reader.next)));
                 actions.push(Action::Answer { ticket, answer });
                 self.idle_since = now;
+                self.given_to(self.next, now);
                 return false;
             }
-            let give = |event: &Event| Action::Event {
-                ticket,
-                event: event.clone(),
-            };
-            actions.extend(events.map(give));
+            self.give_stream(reader, actions);
             true
         });
         self.readers = readers;
-        if is_given {
-            self.given(now);
+    }
+
+    fn give_stream(&self, reader: &mut Reader<T>, actions: &mut Vec<Action<T>>) {
+        let ticket = reader.ticket;
+        if let Some(event) = self.gap_before(reader) {
+            actions.push(Action::Event { ticket, event });
+        }
+        for event in self.events_from(reader.next) {
+            if reader.room == 0 {
+                break;
+            }
+            reader.room = reader.room.saturating_sub(event.json.len() + FRAME_OCTETS);
+            reader.next += 1;
+            let event = event.clone();
+            actions.push(Action::Event { ticket, event });
         }
     }
 
-    /// Somebody has, or will soon have, all there is.
-    fn given(&mut self, now: Moment) {
-        self.ungiven = self.next;
-        self.idle_since = now;
+    /// What a reader is told if others were faster by more than what is kept. It goes on behind
+    /// that.
+    fn gap_before(&self, reader: &mut Reader<T>) -> Option<Event> {
+        let first = self.first();
+        if reader.next >= first {
+            return None;
+        }
+        let after = Cursor {
+            epoch: self.epoch,
+            offset: reader.next - 1,
+        };
+        reader.next = first;
+        Some(self.gap(after, first))
+    }
+
+    /// Somebody has, or will soon have, all events before this one.
+    pub(super) fn given_to(&mut self, next: u64, now: Moment) {
+        while self.ungiven < next {
+            let place = usize::try_from(self.ungiven.saturating_sub(self.first()));
+            if let Some(kept) = place.ok().and_then(|place| self.kept.get(place)) {
+                self.backlog_octets -= kept.event.json.len();
+            }
+            self.ungiven += 1;
+        }
         self.trim(now);
     }
 
@@ -197,9 +245,10 @@ impl<T: Copy + PartialEq> Session<T> {
     }
 
     /// A reader has what is up to here.
-    pub(super) fn confirm(&mut self, cursor: Cursor) {
+    pub(super) fn confirm(&mut self, cursor: Cursor, now: Moment) {
         if cursor.epoch == self.epoch && cursor.offset < self.next {
             self.confirmed = self.confirmed.max(cursor.offset);
+            self.given_to(cursor.offset + 1, now);
         }
     }
 

@@ -71,6 +71,11 @@ impl<T: Copy + PartialEq> Session<T> {
             Phase::Login(_) => return self.refuse(ticket, request_id, problem::NOT_READY, actions),
             Phase::Over => return self.refuse(ticket, request_id, problem::NO_SESSION, actions),
         }
+        // Nobody would hear of it: what tells of it waits behind what nobody reads.
+        let is_reading = matches!(asked.request, Request::Ack(_) | Request::Close);
+        if self.readers.is_empty() && !is_reading && !self.wants_output() {
+            return self.refuse(ticket, request_id, problem::UNREAD, actions);
+        }
         self.idle_since = now;
         let mut octets = Vec::new();
         match asked.request {
@@ -82,7 +87,7 @@ impl<T: Copy + PartialEq> Session<T> {
                 outgoing::write_subscription(&mut octets, &to, action, status.as_deref());
             }
             Request::Ack(cursor) => {
-                self.confirm(cursor);
+                self.confirm(cursor, now);
                 self.tell(TELL_STANZAS, actions);
             }
             Request::PresenceGet => {

@@ -108,6 +108,7 @@ impl Talk {
     /// Does what the session says, until nothing comes back.
     fn act(&mut self, actions: Vec<Action<u32>>) {
         let mut actions = actions;
+        let mut taken = Vec::new();
         loop {
             for action in std::mem::take(&mut actions) {
                 match action {
@@ -120,6 +121,7 @@ impl Talk {
                     Action::Begin { ticket } => assert!(!self.done.contains(&ticket)),
                     Action::Answer { ticket, answer } => self.answered(ticket, &answer),
                     Action::Event { ticket, event } => {
+                        taken.push(ticket);
                         assert!(!self.done.contains(&ticket));
                         let mut json = Vec::new();
                         event.write(&mut json);
@@ -140,11 +142,15 @@ impl Talk {
             self.output.extend(self.world.read(self.wire));
             let (output, now) = (&self.output, self.now);
             let (scanner, scratch) = (&mut self.scanner, &mut self.scratch);
-            let taken = self
+            let octets = self
                 .session
                 .settle(output, scanner, scratch, now, &mut actions);
-            self.output.drain(..taken);
-            if actions.is_empty() {
+            self.output.drain(..octets);
+            let is_room = !taken.is_empty();
+            for ticket in taken.drain(..) {
+                self.session.taken(ticket, self.now, &mut actions);
+            }
+            if actions.is_empty() && !is_room {
                 return;
             }
         }

@@ -427,7 +427,7 @@ fn topics_are_for_who_asked() {
     talk.publish("news", "1");
     assert_eq!(
         talk.types(2),
-        ["ready", "topic", "topic", "missed", "topic"]
+        ["ready", "topic", "topic", "topic", "missed", "topic"]
     );
     talk.ask(3, json!({"type": "unsubscribe", "topic": "news"}));
     assert_eq!(talk.take(3)[0]["status"], 204);

@@ -78,6 +78,7 @@ impl Crowd {
     /// `lost`: a ticket whose client no longer hears.
     fn act(&mut self, actions: Vec<Action<u32>>, lost: Option<u32>) {
         let mut actions = actions;
+        let mut taken = Vec::new();
         loop {
             for action in std::mem::take(&mut actions) {
                 match action {
@@ -87,6 +88,7 @@ impl Crowd {
                         event.write(&mut json);
                         let value = serde_json::from_slice(&json).unwrap();
                         self.tab(ticket).take(&value);
+                        taken.push(ticket);
                     }
                     Action::Answer { ticket, answer } => {
                         let tab = self.tab(ticket);
@@ -107,11 +109,15 @@ impl Crowd {
             }
             let (output, now) = (&self.output, self.now);
             let (scanner, scratch) = (&mut self.scanner, &mut self.scratch);
-            let taken = self
+            let octets = self
                 .session
                 .settle(output, scanner, scratch, now, &mut actions);
-            self.output.drain(..taken);
-            if actions.is_empty() {
+            self.output.drain(..octets);
+            let is_room = !taken.is_empty();
+            for ticket in taken.drain(..) {
+                self.session.taken(ticket, now, &mut actions);
+            }
+            if actions.is_empty() && !is_room {
                 return;
             }
         }
