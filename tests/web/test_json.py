@@ -472,3 +472,19 @@ async def test_a_name_that_is_bound_anew_ends_the_session(user):
     for reader in readers:
         assert (await reader.wait("closed"))["problem"]["code"] == "conflict"
         await reader.ended()
+
+
+async def test_a_small_queue_is_enough_for_who_reads(new_server, server_options, user, raw):
+    """What is kept for a replay does not count as unread, whatever the queue's bounds are."""
+    server = new_server(options=server_options | {
+        "limits.queue_stanzas_max": 20}).start()
+    juliet, romeo = await user(place=server), await raw(place=server)
+    reader = await settle(await juliet.socket())
+    texts = [f"{number} {'x' * 1_000}" for number in range(200)]
+    for number, text in enumerate(texts):
+        await romeo.message(juliet.jid, text, f"r{number}")
+        await reader.body(text)
+    assert reader.bodies("message") == texts
+    await juliet.leave()
+    await romeo.close()
+    assert server.stop() == 0
