@@ -9,6 +9,8 @@ import pytest
 
 import rows_json
 from clients.chat import COOKIE, Api, User, problem
+from clients.frames import TEXT, frame
+from clients.http import Talk
 from clients.people import raw, settle, user  # noqa: F401
 from harness.raw import CLIENT
 
@@ -210,3 +212,51 @@ async def test_requests_without_answers_are_bounded(user, raw):
     assert (await socket.wait("answer"))["request_id"] == "5"
     await socket.say(ask | {"request_id": "more"})
     await romeo.expect(f"{{{CLIENT}}}iq")
+
+
+HANDSHAKE = ("Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13",
+             "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", "Sec-WebSocket-Protocol: encke.v1")
+
+
+async def test_frames_may_come_with_the_handshake(server, user):
+    """Whichever shard the session is of: the link moves there with all that came behind it."""
+    for _ in range(4):
+        juliet = await user()
+        async with Talk(server.http) as talk:
+            await talk.send(
+                juliet.request("GET", "/v1/socket", token=juliet.token, fields=HANDSHAKE)
+                + frame(TEXT, '{"type":"ping","request_id":"at once"}'))
+            assert (await talk.answer()).status == 101
+            while b"at once" not in talk._heard:
+                assert await talk._hear()
+
+
+@pytest.mark.parametrize("reader", ["stream", "poll", "socket"])
+async def test_what_a_reader_sends_is_bounded(server, user, raw, reader):
+    """Megabytes that nobody asked for, behind a request that is not answered yet or never ends, or
+    in a socket whose requests are not answered: no memory, and the session lives.
+    """
+    juliet, romeo = await user(), await raw()
+    first = await settle(await juliet.socket())
+    fields = {"stream": ["Accept: text/event-stream"], "poll": [], "socket": HANDSHAKE}[reader]
+    path = "/v1/socket" if reader == "socket" else "/v1/events"
+    ask = json.dumps({"type": "iq", "kind": "get", "to": romeo.jid,
+                      "xml": [f"<x xmlns='u'>{'y' * 10_000}</x>"]})
+    piece = {"stream": b"\0" * 65_536, "socket": frame(TEXT, ask) * 6,
+             "poll": juliet.request("POST", "/v1/requests", ask, token=juliet.token) * 6}[reader]
+    async with Talk(server.http) as talk:
+        await talk.send(juliet.request("GET", path, token=juliet.token, fields=fields,
+                                       query={"cursor": first.last}))
+        before = server.pss()
+        taken = stuck = 0
+        while taken < 32 << 20 and stuck < 100:
+            try:
+                now = talk.send_at_once(piece[taken % len(piece):])
+            except ConnectionError:
+                break  # it has enough of it
+            taken += now
+            stuck = 0 if now else stuck + 1
+            await juliet.do("POST", "/v1/requests", {"type": "ping"})
+        assert server.pss() - before < 16 << 20
+    await juliet.do("POST", "/v1/requests", {"type": "ping"}, 204)
+    assert (await first.ask("ping"))["status"] == 204

@@ -214,23 +214,25 @@ async def test_what_is_kept_is_replayed_exactly(user, raw, kind):
 
 @pytest.mark.parametrize("kind", READERS)
 async def test_a_gap_is_said(user, raw, kind):
-    """256 events are kept; whoever lacks an older one is told so, and goes on without a hole."""
+    """1,024 events are kept; whoever lacks an older one is told so, and goes on without a hole."""
     juliet = await user()
     first = await settle(await juliet.socket())
     romeo = await raw()
-    await say(romeo, juliet.jid, [f"{number}" for number in range(300)])
-    await first.body("299")
+    for start in range(0, 1_200, 100):
+        texts = [f"{number}" for number in range(start, start + 100)]
+        await say(romeo, juliet.jid, texts, start)
+        await first.body(texts[-1])
     stranger = "ffffffff-3" if not juliet.cursor.startswith("ffffffff") else "0-3"
     epoch, _, offset = first.last.partition("-")
     for cursor in (juliet.cursor, stranger, f"{epoch}-{int(offset) + 5}"):
         reader = await getattr(juliet, kind)(cursor)
         gap = await reader.begin()
         assert (gap["type"], gap["after"]) == ("gap", cursor)
-        await reader.body("299")
+        await reader.body("1199")
         missed = int(gap["id"].partition("-")[2])
-        assert len(reader.all) - 1 == int(offset) - missed <= 256
+        assert len(reader.all) - 1 == int(offset) - missed <= 1_024
         texts = reader.bodies("message")
-        assert texts == [f"{number}" for number in range(300)][-len(texts):]
+        assert texts == [f"{number}" for number in range(1_200)][-len(texts):]
         await reader.close()
 
 
@@ -332,6 +334,22 @@ async def test_a_backlog_waits_whole(user, raw, kind):
     await say(romeo, juliet.jid, texts)
     reader = await getattr(juliet, kind)(juliet.cursor)
     await reader.body(texts[-1])
+    assert reader.bodies("message") == texts
+
+
+async def test_who_does_not_read_is_not_served(user, raw):
+    """What is asked for would be told behind what nobody reads; when somebody does, all is well."""
+    juliet, romeo = await user(), await raw()
+    await (await settle(await juliet.socket())).close()
+    texts = [f"{number} {'x' * 16_000}" for number in range(12)]
+    await say(romeo, juliet.jid, texts)
+    for path, body in (("/v1/messages", {"to": romeo.jid, "body": "x"}), ("/v1/presence", {}),
+                       ("/v1/requests", {"type": "roster.get"})):
+        answer = await juliet.ask("POST", path, body, token=juliet.token)
+        assert problem(answer) == (429, "unread")
+    reader = await juliet.stream(juliet.cursor)
+    await reader.body(texts[-1])
+    await juliet.send(romeo.jid, "at your service")
     assert reader.bodies("message") == texts
 
 
@@ -454,3 +472,19 @@ async def test_a_name_that_is_bound_anew_ends_the_session(user):
     for reader in readers:
         assert (await reader.wait("closed"))["problem"]["code"] == "conflict"
         await reader.ended()
+
+
+async def test_a_small_queue_is_enough_for_who_reads(new_server, server_options, user, raw):
+    """What is kept for a replay does not count as unread, whatever the queue's bounds are."""
+    server = new_server(options=server_options | {
+        "limits.queue_stanzas_max": 20}).start()
+    juliet, romeo = await user(place=server), await raw(place=server)
+    reader = await settle(await juliet.socket())
+    texts = [f"{number} {'x' * 1_000}" for number in range(200)]
+    for number, text in enumerate(texts):
+        await romeo.message(juliet.jid, text, f"r{number}")
+        await reader.body(text)
+    assert reader.bodies("message") == texts
+    await juliet.leave()
+    await romeo.close()
+    assert server.stop() == 0

@@ -249,7 +249,11 @@ class EventStream(Reader):
         fields = ["Accept: text/event-stream", *self.how.get("fields", ())]
         if self.seen:
             fields.append(f"Last-Event-ID: {self.seen}")
-        self._reader, self._writer = await asyncio.open_connection(*self.address)
+        plain = socket.create_connection(self.address)
+        if buffer := self.how.get("receive_buffer"):
+            plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
+        plain.setblocking(False)
+        self._reader, self._writer = await asyncio.open_connection(sock=plain, limit=65_536)
         self._writer.write(self.how.get("octets") or self.user.request(
             "GET", "/v1/events", token=self.how.get("token", self.user.token),
             query=self.query, fields=fields))
@@ -263,6 +267,13 @@ class EventStream(Reader):
                 assert self.head.headers[name] == value, self.head
             self._pump = asyncio.get_running_loop().create_task(self._read())
         return self
+
+    def hold(self):
+        """Reads no more, until it is released."""
+        self._writer.transport.pause_reading()
+
+    def release(self):
+        self._writer.transport.resume_reading()
 
     def cut(self):
         """The network is gone."""

@@ -24,7 +24,7 @@ CURSOR = re.compile(r"^[0-9a-f]{1,8}-\d+$")
 ROSTER = "jabber:iq:roster"
 # The cookie of a request is not sent along with the token.
 OPENERS = {"juliet", "friends", "letter", "tablet", "cookie", "challenge", "proof", "guess",
-           "readers", "waiting", "flood", "ended"}
+           "readers", "waiting", "flood", "unread", "ended"}
 
 
 class Stage:
@@ -196,6 +196,13 @@ class Stage:
         await self.juliet.do("POST", "/v1/requests", {"type": "subscribe", "topic": TOPIC}, 204)
         for _ in range(12):
             await self.publish("x" * 15_998)
+
+    async def given_unread(self):
+        await self.given_juliet()
+        await self.given_romeo()
+        for number in range(10):
+            await self.romeo.message(self.juliet.jid, "x" * 16_000, f"u{number}")
+        await self.romeo.ping()
 
     async def publish(self, data):
         answer = await self.juliet.ask("POST", f"/v1/topics/{TOPIC}", json.dumps(data), token=KEY)
