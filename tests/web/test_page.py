@@ -283,6 +283,9 @@ async def test_the_server_is_killed_in_the_middle(new_server, server_options, wi
         await juliet.say("two")
         await juliet.marks("stored")
         await romeo.body("two")
+        # A tab that does not know the password: it comes back with the one that does.
+        tab = await Chat(await juliet.page.tab(), account, f"http://{host}:{port}", via).open()
+        await tab.connected()
 
         server.kill()
         await juliet.page.until("document.getElementById('state').dataset.state !== 'online'")
@@ -297,6 +300,11 @@ async def test_the_server_is_killed_in_the_middle(new_server, server_options, wi
         assert texts[:2] == ["one", "two"] and sorted(texts[2:]) == ["four", "three"]
         await juliet.marks("stored", "stored")
         await juliet.sees(other.jid, "online")
+        for page in (juliet, tab):
+            await page.page.evaluate("ask('ping').then(() => 0)")
+            await page.connected()
+        await tab.talk_with(other.jid)
+        await tab.page.until("document.querySelectorAll('#messages .text').length === 4")
         await romeo.leave()
         await again.leave()
         await juliet.page.close()
