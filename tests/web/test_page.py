@@ -1,6 +1,7 @@
 """The chat page at `/`, as a browser shows it: over each way to get events, with several tabs,
 without a network, after the server was killed."""
 
+import asyncio
 from xml.etree import ElementTree
 
 import pytest
@@ -9,11 +10,12 @@ from slixmpp.xmlstream.matcher import MatchXPath
 
 from clients.cable import Cable
 from clients.page import Chat, befriend
-from harness.raw import CLIENT
+from harness.raw import CLIENT, DEADLINE
 from harness.slix import Slix
 
 WAYS = ["socket", "events", "poll"]
 RECEIPTS = "urn:xmpp:receipts"
+STATES = "http://jabber.org/protocol/chatstates"
 # What the server keeps of events that were given to some tab.
 KEPT_OCTETS = 65_536
 # What a browser says by itself when it is refused something, or has no network.
@@ -92,6 +94,54 @@ async def test_two_people_chat(couple, via):
     await romeo.sees(juliet.account.jid, "offline")
     await juliet.page.see("#login form")
     assert await juliet.page.read("#messages .text") == []
+
+
+async def test_typing_is_told_to_those_who_know_it(server, chat, slix):
+    """XEP-0085: composing, paused after five seconds, and active when the text is gone or sent."""
+    juliet = await chat(server.account("juliet"))
+    romeo = await slix(server.account("romeo"))
+    await friends(juliet, romeo)
+    states, fresh = [], asyncio.Event()
+
+    def hear(stanza):
+        states.append(next(child.tag for child in stanza.xml if STATES in child.tag))
+        fresh.set()
+
+    def tell(state, body=None):
+        message = romeo.make_message(juliet.account.jid, body, mtype="chat")
+        message.append(ElementTree.Element(f"{{{STATES}}}{state}"))
+        message.send()
+
+    async def told(*wanted):
+        while [tag.partition("}")[2] for tag in states] != list(wanted):
+            fresh.clear()
+            await asyncio.wait_for(fresh.wait(), DEADLINE)
+
+    names = ("active", "composing", "paused")
+    for name in names:
+        path = MatchXPath(f"{{{CLIENT}}}message/{{{STATES}}}{name}")
+        romeo.register_handler(Callback(name, path, hear))
+    # Not yet: who knows whether romeo's program understands it.
+    await juliet.page.fill("#text", "But")
+    await juliet.page.evaluate("ask('ping').then(() => 0)")
+    await romeo.plugin["xep_0199"].send_ping(server.domain)
+    assert states == []
+    tell("active", "Speak")
+    await juliet.shows("Speak")
+    await juliet.page.type(" soft")
+    await told("composing", "paused")
+    await juliet.page.type("!")
+    await told("composing", "paused", "composing")
+    await juliet.page.fill("#text", "")
+    await told("composing", "paused", "composing", "active")
+    await juliet.page.type("Ay me")
+    await juliet.page.key("Enter")
+    await told("composing", "paused", "composing", "active", "composing", "active")
+
+    tell("composing")
+    await juliet.page.see("#typing:text('is typing')")
+    tell("paused")
+    await juliet.page.until("$('typing').textContent === ''")
 
 
 @pytest.mark.parametrize("via", WAYS)
@@ -283,6 +333,9 @@ async def test_the_server_is_killed_in_the_middle(new_server, server_options, wi
         await juliet.say("two")
         await juliet.marks("stored")
         await romeo.body("two")
+        # A tab that does not know the password: it comes back with the one that does.
+        tab = await Chat(await juliet.page.tab(), account, f"http://{host}:{port}", via).open()
+        await tab.connected()
 
         server.kill()
         await juliet.page.until("document.getElementById('state').dataset.state !== 'online'")
@@ -297,6 +350,11 @@ async def test_the_server_is_killed_in_the_middle(new_server, server_options, wi
         assert texts[:2] == ["one", "two"] and sorted(texts[2:]) == ["four", "three"]
         await juliet.marks("stored", "stored")
         await juliet.sees(other.jid, "online")
+        for page in (juliet, tab):
+            await page.page.evaluate("ask('ping').then(() => 0)")
+            await page.connected()
+        await tab.talk_with(other.jid)
+        await tab.page.until("document.querySelectorAll('#messages .text').length === 4")
         await romeo.leave()
         await again.leave()
         await juliet.page.close()
