@@ -61,6 +61,8 @@ pub struct Rules {
     pub stanza_octets_max: usize,
     /// Addresses of which the last presence is kept.
     pub present_max: usize,
+    /// Octets of these.
+    pub present_octets_max: usize,
     /// Readers at once.
     pub readers_max: usize,
     /// Messages that are not stored yet, and requests that are not answered yet.
@@ -85,6 +87,7 @@ impl Default for Rules {
             backlog_octets_max: 131_072,
             stanza_octets_max: 262_144,
             present_max: 4_096,
+            present_octets_max: 1_048_576,
             readers_max: 32,
             waiting_max: 64,
             remembered_max: 256,

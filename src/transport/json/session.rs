@@ -133,6 +133,7 @@ pub struct Session<T> {
     sent: u32,
     /// Who is there, by address, with the event that said so.
     present: Vec<(Box<str>, Event)>,
+    present_octets: usize,
     sending: VecDeque<Sending<T>>,
     remembered: VecDeque<Remembered>,
     asks: Vec<Ask<T>>,
@@ -192,6 +193,7 @@ impl<T: Copy + PartialEq> Session<T> {
             tell_at: Moment(u64::MAX),
             sent: 0,
             present: Vec::new(),
+            present_octets: 0,
             sending: VecDeque::new(),
             remembered: VecDeque::new(),
             asks: Vec::new(),

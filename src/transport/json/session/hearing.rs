@@ -140,18 +140,16 @@ impl<T: Copy + PartialEq> Session<T> {
         let Some(event) = self.kept.back().map(|kept| kept.event.clone()) else {
             return;
         };
-        let found = self.present.iter().position(|(who, _)| **who == *from);
-        match (found, presence.attr("type").is_some()) {
-            (Some(at), true) => drop(self.present.swap_remove(at)),
-            (Some(at), false) => {
-                if let Some((_, last)) = self.present.get_mut(at) {
-                    *last = event;
-                }
-            }
-            (None, false) if self.present.len() < self.rules.present_max => {
-                self.present.push((from.into(), event));
-            }
-            (None, _) => {}
+        if let Some(at) = self.present.iter().position(|(who, _)| **who == *from) {
+            let (_, last) = self.present.swap_remove(at);
+            self.present_octets -= last.json.len();
+        }
+        let octets = self.present_octets + event.json.len();
+        let fits =
+            self.present.len() < self.rules.present_max && octets <= self.rules.present_octets_max;
+        if presence.attr("type").is_none() && fits {
+            self.present_octets = octets;
+            self.present.push((from.into(), event));
         }
     }
 

@@ -125,3 +125,24 @@ fn a_full_session_ends_in_order() {
     let sessions: usize = reports.iter().map(|report| report.sessions).sum();
     assert_eq!(sessions, 1, "romeo's");
 }
+
+/// Presences are kept, but not any amount of them.
+#[test]
+fn kept_presences_have_a_bound() {
+    let mut house = House::with(1, Limits::default());
+    let session = house.open("");
+    let reader = house.events(&session);
+    let long = "x".repeat(200_000);
+    for number in 0..20 {
+        let jid = format!("nurse@localhost/{number}");
+        house.world.logs_in(&jid);
+        house.world.sends(
+            &jid,
+            &format!("<presence to='juliet@localhost/tab'><status>{long}</status></presence>"),
+        );
+        read(&mut house.world, reader);
+    }
+    let (_, answer) = house.ask("GET", "/v1/presence", &session, "");
+    assert_eq!(status_of(&answer), "200");
+    assert!(answer.len() < 1_500_000, "{}", answer.len());
+}
