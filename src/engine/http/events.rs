@@ -10,7 +10,7 @@ use crate::engine::links::{Link, Reading, Stream};
 use crate::engine::shard::Shard;
 use crate::engine::tube::json;
 use crate::session::effects::{Effects, LinkEffect, LinkKey};
-use crate::session::queue::Queue;
+use crate::session::queue::{Pool, Queue};
 use crate::transport::framing::Framing;
 use crate::transport::http::answer::Coding;
 use crate::transport::http::{Answer, Status};
@@ -22,14 +22,17 @@ pub const EVENT_STREAM: &str = "text/event-stream";
 /// How long a browser waits before it comes again. Ours ends streams when it stops, and then needs
 /// a moment.
 const RETRY_MILLISECONDS: u32 = 2_000;
-/// Pings without any answer after which nobody is taken to be there.
-const PINGS_MAX: u8 = 2;
+/// Pings without any answer after which nobody is taken to be there: before a session takes what it
+/// gave to be with its reader.
+const PINGS_MAX: u8 = 1;
 
 /// A reader's link.
 pub struct Events {
     pub queue: Queue,
     /// The tube of its session.
     pub session: LinkKey,
+    /// Nothing of what is due was taken since the last sign of life.
+    pub is_stuck: bool,
     form: Form,
 }
 
@@ -80,6 +83,7 @@ pub fn begin(shard: &mut Shard, key: LinkKey, session: LinkKey, fx: &mut Effects
     link.stream = Stream::Events(Box::new(Events {
         queue,
         session,
+        is_stuck: false,
         form,
     }));
     fx.link(key, LinkEffect::Flush);
@@ -136,6 +140,10 @@ pub fn show_life(shard: &mut Shard, key: LinkKey, fx: &mut Effects) {
     let Some(Stream::Events(events)) = shard.links.get_mut(key).map(|link| &mut link.stream) else {
         return;
     };
+    if events.is_stuck {
+        return fx.link(key, LinkEffect::Abort);
+    }
+    events.is_stuck = events.queue.unsent_octets() > 0;
     let pool = &mut shard.core.pool;
     match &mut events.form {
         Form::Answer(coding) => {
@@ -157,6 +165,12 @@ pub fn show_life(shard: &mut Shard, key: LinkKey, fx: &mut Effects) {
         }
     }
     fx.link(key, LinkEffect::Flush);
+}
+
+/// Octets were taken.
+pub fn wrote(events: &mut Events, pool: &mut Pool, octets: usize) {
+    events.queue.wrote(pool, octets, |_| ());
+    events.is_stuck &= octets == 0;
 }
 
 /// Something came from a reader. Returns its session.

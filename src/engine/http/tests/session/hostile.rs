@@ -146,3 +146,37 @@ fn kept_presences_have_a_bound() {
     assert_eq!(status_of(&answer), "200");
     assert!(answer.len() < 1_500_000, "{}", answer.len());
 }
+
+/// P4: what the kernel never took is with nobody.
+#[test]
+fn what_no_reader_took_is_stored() {
+    let mut house = House::with(1, Limits::default());
+    let session = house.open("");
+    let reader = house.events(&session);
+    house.world.set_room(reader, Some(0));
+    house.romeo_writes("Never read");
+    house.world.advance(Duration::from_secs(200));
+    house.world.hang_up(reader);
+    house.world.settle();
+    house.world.advance(Duration::from_secs(61));
+    let session = house.open("");
+    let events = house.poll(&session, "");
+    assert!(events.to_string().contains("Never read"), "{events}");
+}
+
+/// P4: a network that died takes what it is given, and nobody answers.
+#[test]
+fn what_a_dead_socket_was_given_is_stored() {
+    let mut house = House::with(1, Limits::default());
+    let session = house.open("");
+    let fields = format!("{HANDSHAKE}Sec-WebSocket-Protocol: encke.v1\r\n{session}");
+    let (socket, _) = house.ask_raw("/v1/socket", &fields);
+    house.world.advance(Duration::from_secs(1));
+    house.romeo_writes("Never read");
+    house.world.advance(Duration::from_secs(110));
+    assert!(house.world.is_closed(socket));
+    house.world.advance(Duration::from_secs(61));
+    let session = house.open("");
+    let events = house.poll(&session, "");
+    assert!(events.to_string().contains("Never read"), "{events}");
+}
