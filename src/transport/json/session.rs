@@ -406,7 +406,7 @@ impl<T: Copy + PartialEq> Session<T> {
         if !matches!(self.phase, Phase::Open) {
             return;
         }
-        if !self.wants_output() {
+        if !self.has_room() {
             self.missed = self.missed.saturating_add(1);
             return;
         }
@@ -499,6 +499,11 @@ fn answer(status: u16, body: Vec<u8>) -> Answer {
 }
 
 impl Kept {
+    /// Whether it says nothing that the roster and the presences do not say, or its sender.
+    fn is_spare(&self) -> bool {
+        matches!(self.event.name, "sent" | "presence" | "roster" | "typing")
+    }
+
     /// Whether the stream would store the stanza that it came of.
     fn is_owed(&self) -> bool {
         matches!(

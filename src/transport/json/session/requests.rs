@@ -144,7 +144,7 @@ impl<T: Copy + PartialEq> Session<T> {
                 return self.send_again(ticket, request_id, id, actions);
             }
         }
-        if self.sending.len() >= self.rules.waiting_max {
+        if self.sending.len() >= self.rules.waiting_max || !self.has_room() {
             return self.refuse(ticket, request_id, problem::TOO_MANY, actions);
         }
         let id = given.unwrap_or_else(|| self.number());
@@ -204,7 +204,7 @@ impl<T: Copy + PartialEq> Session<T> {
         request: &Request<'_>,
         actions: &mut Vec<Action<T>>,
     ) {
-        if self.asks.len() >= self.rules.waiting_max {
+        if self.asks.len() >= self.rules.waiting_max || !self.has_room() {
             return self.refuse(ticket, request_id, problem::TOO_MANY, actions);
         }
         let id = self.number();

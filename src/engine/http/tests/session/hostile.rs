@@ -180,3 +180,39 @@ fn what_a_dead_socket_was_given_is_stored() {
     let events = house.poll(&session, "");
     assert!(events.to_string().contains("Never read"), "{events}");
 }
+
+/// A program that only sends is served as long as it sends.
+#[test]
+fn who_only_sends_is_answered() {
+    let mut house = House::with(1, Limits::default());
+    let session = house.open("");
+    let message = json!({"to": "nurse@localhost", "body": "x".repeat(10_000)}).to_string();
+    for number in 0..40 {
+        let (_, answer) = house.ask("POST", "/v1/messages", &session, &message);
+        assert_eq!(status_of(&answer), "200", "{number}: {answer}");
+    }
+}
+
+/// What fills a session that nobody reads is a reason to refuse, not to be silent.
+#[test]
+fn who_sends_and_does_not_read_is_told() {
+    let mut house = House::with(1, Limits::default());
+    let session = house.open("");
+    house.romeo_writes("Hi");
+    let message = json!({"to": "nurse@localhost", "body": "x".repeat(10_000)}).to_string();
+    let mut refused = 0;
+    for number in 0..40 {
+        let (_, answer) = house.ask("POST", "/v1/messages", &session, &message);
+        match status_of(&answer) {
+            "200" => assert_eq!(refused, 0),
+            "429" => refused += 1,
+            _ => panic!("{number}: {answer}"),
+        }
+    }
+    assert!(refused > 0);
+    let (_, answer) = house.ask("GET", "/v1/roster", &session, "");
+    assert_eq!(status_of(&answer), "429");
+    assert!(house.poll(&session, "").to_string().contains("\"Hi\""));
+    let (_, answer) = house.ask("POST", "/v1/messages", &session, &message);
+    assert_eq!(status_of(&answer), "200");
+}
