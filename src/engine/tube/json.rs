@@ -395,6 +395,23 @@ pub fn published(
     }
 }
 
+/// The administrator decided anew.
+pub fn reloaded(shard: &mut Shard) {
+    let Shard { tubes, core, .. } = shard;
+    let rules = tubes.json.rules(core);
+    let keys: Vec<_> = tubes
+        .json
+        .here
+        .iter()
+        .map(|(key, _)| key.marked())
+        .collect();
+    for key in keys {
+        if let Some(tube) = tubes.json.get_mut(key) {
+            tube.session.govern(rules.clone());
+        }
+    }
+}
+
 /// The server stops: sessions end in order, which stores what nobody confirmed.
 pub fn stop(shard: &mut Shard, now: Now, fx: &mut Effects) {
     let keys = shard.tubes.json.here.iter().map(|(key, _)| key.marked());

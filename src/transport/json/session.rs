@@ -203,6 +203,11 @@ impl<T: Copy + PartialEq> Session<T> {
         }
     }
 
+    /// What it is granted is something else from here on.
+    pub fn govern(&mut self, rules: Arc<Rules>) {
+        self.rules = rules;
+    }
+
     /// When [`Session::expire`] must be called. `None`: the session is over.
     pub fn next_deadline(&self) -> Option<Moment> {
         match &self.phase {

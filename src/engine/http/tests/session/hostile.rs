@@ -216,3 +216,18 @@ fn who_sends_and_does_not_read_is_told() {
     let (_, answer) = house.ask("POST", "/v1/messages", &session, &message);
     assert_eq!(status_of(&answer), "200");
 }
+
+/// A topic that a reload brings is there for sessions that live.
+#[test]
+fn a_reload_reaches_sessions_that_live() {
+    let mut house = House::with(1, Limits::default());
+    let session = house.open("");
+    let mut policy = Plan::default().policy();
+    policy.http.topics = Topics::new(["late:0123456789abcdef"]).unwrap();
+    let policy = Arc::new(policy);
+    house.world.tell_all(|| Command::Reload(policy.clone()));
+    house.world.settle();
+    let ask = "{\"type\":\"subscribe\",\"topic\":\"late\"}";
+    let (_, answer) = house.ask("POST", "/v1/requests", &session, ask);
+    assert_eq!(status_of(&answer), "204", "{answer}");
+}
