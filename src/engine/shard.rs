@@ -178,7 +178,7 @@ impl Shard {
         match &mut entry.stream {
             Stream::Login(login) => login.queue.wrote(&mut self.core.pool, octets, |_| ()),
             Stream::Http(_) => http::wrote(self, link, octets, now, fx),
-            Stream::Events(events) => http::events::wrote(events, &mut self.core.pool, octets),
+            Stream::Events(_) => http::events::wrote(self, link, octets, now, fx),
             Stream::Closing(queue) => queue.wrote(&mut self.core.pool, octets, |_| ()),
             Stream::Bound(key) => {
                 let key = *key;

@@ -10,7 +10,7 @@ use crate::engine::links::{Link, Reading, Stream};
 use crate::engine::shard::Shard;
 use crate::engine::tube::json;
 use crate::session::effects::{Effects, LinkEffect, LinkKey};
-use crate::session::queue::{Pool, Queue};
+use crate::session::queue::Queue;
 use crate::transport::framing::Framing;
 use crate::transport::http::answer::Coding;
 use crate::transport::http::{Answer, Status};
@@ -95,6 +95,8 @@ pub fn write(shard: &mut Shard, key: LinkKey, event: &Event, fx: &mut Effects) -
     let Some(Stream::Events(events)) = shard.links.get_mut(key).map(|link| &mut link.stream) else {
         return false;
     };
+    // One event may be longer than that, and to who has taken all before it.
+    let is_slow = events.queue.unsent_octets() > unsent_max;
     let pool = &mut shard.core.pool;
     match events.form {
         Form::WebSocket { .. } => events
@@ -109,7 +111,6 @@ pub fn write(shard: &mut Shard, key: LinkKey, event: &Event, fx: &mut Effects) -
             pool.give(block);
         }
     }
-    let is_slow = events.queue.unsent_octets() > unsent_max;
     let effect = match is_slow {
         true => LinkEffect::Abort,
         false => LinkEffect::Flush,
@@ -168,9 +169,16 @@ pub fn show_life(shard: &mut Shard, key: LinkKey, fx: &mut Effects) {
 }
 
 /// Octets were taken.
-pub fn wrote(events: &mut Events, pool: &mut Pool, octets: usize) {
-    events.queue.wrote(pool, octets, |_| ());
+pub fn wrote(shard: &mut Shard, key: LinkKey, octets: usize, now: Now, fx: &mut Effects) {
+    let Some(Stream::Events(events)) = shard.links.get_mut(key).map(|link| &mut link.stream) else {
+        return;
+    };
+    events.queue.wrote(&mut shard.core.pool, octets, |_| ());
     events.is_stuck &= octets == 0;
+    if octets > 0 && events.queue.unsent_octets() == 0 {
+        let session = events.session;
+        json::taken(shard, session, key, now, fx);
+    }
 }
 
 /// Something came from a reader. Returns its session.

@@ -354,6 +354,18 @@ pub fn attach(
     });
 }
 
+/// The link of a reader took all there was for it, which may make room for more.
+pub fn taken(shard: &mut Shard, key: LinkKey, link: LinkKey, now: Now, fx: &mut Effects) {
+    let Some(tube) = shard.tubes.json.get_mut(key) else {
+        return;
+    };
+    tube.session.taken(link, now.mono);
+    if tube.session.wants_output() && !shard.output(key).is_empty() {
+        visit(shard, key, now, fx, |_, _| {});
+        shard.finish_input(now, fx);
+    }
+}
+
 /// The link of a reader, or of a request that waits, is gone.
 pub fn gone(shard: &mut Shard, key: LinkKey, link: LinkKey, now: Now, fx: &mut Effects) {
     visit(shard, key, now, fx, |session, actions| {

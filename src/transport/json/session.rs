@@ -5,7 +5,7 @@
 //! each reader gets all behind its cursor, in order, each once.
 //!
 //! A message from the stream is acknowledged to it (XEP-0198) when a reader said that it has the
-//! event, or when the event was given to some reader and is older than what is kept. So what
+//! event, or when the link of some reader took it and it is older than what is kept. So what
 //! nobody got is still the stream's when a session ends, which stores it. Presence and answers,
 //! which no stream stores, are acknowledged as they are.
 
@@ -116,7 +116,7 @@ pub struct Session<T> {
     kept_octets: usize,
     /// The number of the next event.
     next: u64,
-    /// The number of the first event that nobody was given.
+    /// The number of the first event that no link of a reader took.
     ungiven: u64,
     /// The last event that a reader said it has.
     confirmed: u64,
@@ -426,7 +426,7 @@ impl<T: Copy + PartialEq> Session<T> {
         self.give(now, actions);
     }
 
-    /// Forgets what was given to a reader and is old, or too much.
+    /// Forgets what the link of a reader took and is old, or too much.
     fn trim(&mut self, now: Moment) {
         while let Some(oldest) = self.kept.front() {
             let fits = self.kept_octets <= self.rules.replay_octets_max

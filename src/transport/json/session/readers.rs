@@ -127,7 +127,6 @@ impl<T: Copy + PartialEq> Session<T> {
         let mut readers = std::mem::take(&mut self.readers);
         let mut is_given = false;
         readers.retain_mut(|reader| {
-            is_given |= reader.next < self.next || !matches!(reader.kind, Kind::Poll { .. });
             if reader.next == self.next {
                 return true;
             }
@@ -137,7 +136,7 @@ impl<T: Copy + PartialEq> Session<T> {
             if let Kind::Poll { .. } = reader.kind {
                 let answer = self.page(events);
                 actions.push(Action::Answer { ticket, answer });
-                self.idle_since = now;
+                is_given = true;
                 return false;
             }
             let give = |event: &Event| Action::Event {
@@ -150,6 +149,15 @@ impl<T: Copy + PartialEq> Session<T> {
         self.readers = readers;
         if is_given {
             self.given(now);
+        }
+    }
+
+    /// The link of a reader took all that the reader was given.
+    pub fn taken(&mut self, ticket: T, now: Moment) {
+        let mut readers = self.readers.iter();
+        if let Some(reader) = readers.find(|reader| reader.ticket == ticket) {
+            self.ungiven = self.ungiven.max(reader.next);
+            self.trim(now);
         }
     }
 

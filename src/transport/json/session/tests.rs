@@ -128,6 +128,7 @@ impl Talk {
                         let id = event.id.map(|id| id.to_string());
                         assert_eq!(value["id"].as_str(), id.as_deref());
                         self.got.entry(ticket).or_default().push(value);
+                        self.session.taken(ticket, self.now);
                     }
                     Action::End { ticket } => self.done.push(ticket),
                     Action::Topic { topic, is_wanted } => match is_wanted {

@@ -231,3 +231,56 @@ fn a_reload_reaches_sessions_that_live() {
     let (_, answer) = house.ask("POST", "/v1/requests", &session, ask);
     assert_eq!(status_of(&answer), "204", "{answer}");
 }
+
+/// In JSON a text may be twice as long as it is in XML.
+#[test]
+fn a_long_event_does_not_end_its_reader() {
+    let mut house = House::with(1, Limits::default());
+    let session = house.open("");
+    let reader = house.events(&session);
+    house.romeo_writes(&"\"".repeat(200_000));
+    assert!(read(&mut house.world, reader).len() > 400_000);
+    house.romeo_writes("And on");
+    assert!(read(&mut house.world, reader).contains("And on"));
+}
+
+/// Who reads gets what comes, however much comes at once.
+#[test]
+fn a_burst_does_not_end_who_reads() {
+    let mut house = House::with(1, Limits::default());
+    let session = house.open("");
+    let reader = house.events(&session);
+    let burst: String = (0..8)
+        .map(|number| {
+            let body = format!("number {number} {}", "x".repeat(50_000));
+            format!("<message to='juliet@localhost' type='chat'><body>{body}</body></message>")
+        })
+        .collect();
+    house.world.sends("romeo", &burst);
+    house.world.settle();
+    let got = read(&mut house.world, reader);
+    assert_eq!(got.matches("number ").count(), 8, "{}", got.len());
+}
+
+/// P4: whoever is too slow loses the link, and what it did not take is kept or stored.
+#[test]
+fn a_slow_reader_loses_its_link_and_no_message() {
+    let mut house = House::with(1, Limits::default());
+    let session = house.open("");
+    let reader = house.events(&session);
+    house.world.set_room(reader, Some(0));
+    for number in 0..40 {
+        house.romeo_writes(&format!("number {number} {}", "x".repeat(10_000)));
+    }
+    house.world.hang_up(reader);
+    house.world.settle();
+    let mut got = house.poll(&session, "").to_string();
+    house.world.advance(Duration::from_secs(70));
+    let session = house.open("");
+    for _ in 0..20 {
+        got += &house.poll(&session, "").to_string();
+    }
+    let is_missing = |number: &i32| !got.contains(&format!("number {number} "));
+    let missing: Vec<_> = (0..40).filter(is_missing).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}

@@ -87,6 +87,7 @@ impl Crowd {
                         event.write(&mut json);
                         let value = serde_json::from_slice(&json).unwrap();
                         self.tab(ticket).take(&value);
+                        self.session.taken(ticket, self.now);
                     }
                     Action::Answer { ticket, answer } => {
                         let tab = self.tab(ticket);
