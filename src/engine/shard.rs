@@ -479,6 +479,7 @@ impl Shard {
             Command::Reload(policy) => {
                 self.core.caps_ver = disco::caps_ver(&policy);
                 self.core.policy = policy;
+                tube::json::reloaded(self);
             }
             Command::Stop => shutdown::stop(self, now, fx),
             Command::RefuseWaiting => shutdown::refuse_waiting(self, now, fx),

@@ -22,14 +22,17 @@ pub const EVENT_STREAM: &str = "text/event-stream";
 /// How long a browser waits before it comes again. Ours ends streams when it stops, and then needs
 /// a moment.
 const RETRY_MILLISECONDS: u32 = 2_000;
-/// Pings without any answer after which nobody is taken to be there.
-const PINGS_MAX: u8 = 2;
+/// Pings without any answer after which nobody is taken to be there: before a session takes what it
+/// gave to be with its reader.
+const PINGS_MAX: u8 = 1;
 
 /// A reader's link.
 pub struct Events {
     pub queue: Queue,
     /// The tube of its session.
     pub session: LinkKey,
+    /// Nothing of what is due was taken since the last sign of life.
+    pub is_stuck: bool,
     form: Form,
 }
 
@@ -80,6 +83,7 @@ pub fn begin(shard: &mut Shard, key: LinkKey, session: LinkKey, fx: &mut Effects
     link.stream = Stream::Events(Box::new(Events {
         queue,
         session,
+        is_stuck: false,
         form,
     }));
     fx.link(key, LinkEffect::Flush);
@@ -91,6 +95,8 @@ pub fn write(shard: &mut Shard, key: LinkKey, event: &Event, fx: &mut Effects) -
     let Some(Stream::Events(events)) = shard.links.get_mut(key).map(|link| &mut link.stream) else {
         return false;
     };
+    // One event may be longer than that, and to who has taken all before it.
+    let is_slow = events.queue.unsent_octets() > unsent_max;
     let pool = &mut shard.core.pool;
     match events.form {
         Form::WebSocket { .. } => events
@@ -105,26 +111,12 @@ pub fn write(shard: &mut Shard, key: LinkKey, event: &Event, fx: &mut Effects) -
             pool.give(block);
         }
     }
-    let is_slow = events.queue.unsent_octets() > unsent_max;
     let effect = match is_slow {
         true => LinkEffect::Abort,
         false => LinkEffect::Flush,
     };
     fx.link(key, effect);
     !is_slow
-}
-
-/// Octets of events were taken. When all were, there is room for more.
-pub fn wrote(shard: &mut Shard, key: LinkKey, octets: usize, now: Now, fx: &mut Effects) {
-    let Some(Stream::Events(events)) = shard.links.get_mut(key).map(|link| &mut link.stream) else {
-        return;
-    };
-    events.queue.wrote(&mut shard.core.pool, octets, |_| ());
-    if events.queue.unsent_octets() == 0 {
-        let session = events.session;
-        json::taken(shard, session, key, now, fx);
-        shard.finish_input(now, fx);
-    }
 }
 
 /// A reader gets no more.
@@ -149,6 +141,10 @@ pub fn show_life(shard: &mut Shard, key: LinkKey, fx: &mut Effects) {
     let Some(Stream::Events(events)) = shard.links.get_mut(key).map(|link| &mut link.stream) else {
         return;
     };
+    if events.is_stuck {
+        return fx.link(key, LinkEffect::Abort);
+    }
+    events.is_stuck = events.queue.unsent_octets() > 0;
     let pool = &mut shard.core.pool;
     match &mut events.form {
         Form::Answer(coding) => {
@@ -170,6 +166,19 @@ pub fn show_life(shard: &mut Shard, key: LinkKey, fx: &mut Effects) {
         }
     }
     fx.link(key, LinkEffect::Flush);
+}
+
+/// Octets were taken. When all were, there is room for more.
+pub fn wrote(shard: &mut Shard, key: LinkKey, octets: usize, now: Now, fx: &mut Effects) {
+    let Some(Stream::Events(events)) = shard.links.get_mut(key).map(|link| &mut link.stream) else {
+        return;
+    };
+    events.queue.wrote(&mut shard.core.pool, octets, |_| ());
+    events.is_stuck &= octets == 0;
+    if octets > 0 && events.queue.unsent_octets() == 0 {
+        let session = events.session;
+        json::taken(shard, session, key, now, fx);
+    }
 }
 
 /// Something came from a reader. Returns its session.

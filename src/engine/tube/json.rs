@@ -354,17 +354,27 @@ pub fn attach(
     });
 }
 
+/// The link of a reader has taken everything, which may make room for more.
+pub fn taken(shard: &mut Shard, key: LinkKey, link: LinkKey, now: Now, fx: &mut Effects) {
+    let Some(tube) = shard.tubes.json.get_mut(key) else {
+        return;
+    };
+    let mut actions = Vec::new();
+    tube.session.taken(link, now.mono, &mut actions);
+    let has_room = tube.session.wants_output() && !shard.output(key).is_empty();
+    if actions.is_empty() && !has_room {
+        return;
+    }
+    if let Some(tube) = shard.tubes.json.take(key) {
+        carry_out(shard, key, tube, actions, now, fx);
+        shard.finish_input(now, fx);
+    }
+}
+
 /// The link of a reader, or of a request that waits, is gone.
 pub fn gone(shard: &mut Shard, key: LinkKey, link: LinkKey, now: Now, fx: &mut Effects) {
     visit(shard, key, now, fx, |session, actions| {
         session.detach(link, now.mono, actions);
-    });
-}
-
-/// The link of a reader has taken everything.
-pub fn taken(shard: &mut Shard, key: LinkKey, link: LinkKey, now: Now, fx: &mut Effects) {
-    visit(shard, key, now, fx, |session, actions| {
-        session.taken(link, now.mono, actions);
     });
 }
 
@@ -399,6 +409,23 @@ pub fn published(
         visit(shard, key, now, fx, |session, actions| {
             session.publish(json, now.mono, actions);
         });
+    }
+}
+
+/// The administrator decided anew.
+pub fn reloaded(shard: &mut Shard) {
+    let Shard { tubes, core, .. } = shard;
+    let rules = tubes.json.rules(core);
+    let keys: Vec<_> = tubes
+        .json
+        .here
+        .iter()
+        .map(|(key, _)| key.marked())
+        .collect();
+    for key in keys {
+        if let Some(tube) = tubes.json.get_mut(key) {
+            tube.session.govern(rules.clone());
+        }
     }
 }
 

@@ -5,7 +5,7 @@
 //! each reader gets all behind its cursor, in order, each once.
 //!
 //! A message from the stream is acknowledged to it (XEP-0198) when a reader said that it has the
-//! event, or when the event was given to some reader and is older than what is kept. So what
+//! event, or when the link of some reader took it and it is older than what is kept. So what
 //! nobody got is still the stream's when a session ends, which stores it. Presence and answers,
 //! which no stream stores, are acknowledged as they are.
 
@@ -118,7 +118,7 @@ pub struct Session<T> {
     backlog_octets: usize,
     /// The number of the next event.
     next: u64,
-    /// The number of the first event that nobody was given.
+    /// The number of the first event that no link of a reader took.
     ungiven: u64,
     /// The last event that a reader said it has.
     confirmed: u64,
@@ -204,6 +204,11 @@ impl<T: Copy + PartialEq> Session<T> {
             numbered: 0,
             idle_since: now,
         }
+    }
+
+    /// What it is granted is something else from here on.
+    pub fn govern(&mut self, rules: Arc<Rules>) {
+        self.rules = rules;
     }
 
     /// When [`Session::expire`] must be called. `None`: the session is over.
@@ -413,7 +418,7 @@ impl<T: Copy + PartialEq> Session<T> {
         if !matches!(self.phase, Phase::Open) {
             return;
         }
-        if !self.wants_output() {
+        if !self.has_room() {
             self.missed = self.missed.saturating_add(1);
             return;
         }
@@ -429,7 +434,7 @@ impl<T: Copy + PartialEq> Session<T> {
     }
 
     /// Forgets what was given to a reader and is old, or too much; of what nobody was given, what
-    /// is too much and owed to nobody.
+    /// is too much and can be asked for anew: or who only sends would be stopped by the news of it.
     fn trim(&mut self, now: Moment) {
         while let Some(oldest) = self.kept.front() {
             let is_given = self.first() < self.ungiven;
@@ -439,7 +444,7 @@ impl<T: Copy + PartialEq> Session<T> {
                         || self.kept.len() > self.rules.replay_events_max
                         || oldest.since.after(self.rules.replay) <= now
                 }
-                false => self.backlog_octets > self.rules.backlog_octets_max && !oldest.is_owed(),
+                false => self.backlog_octets > self.rules.backlog_octets_max && oldest.is_spare(),
             };
             if !is_surplus {
                 break;
@@ -518,6 +523,11 @@ fn answer(status: u16, body: Vec<u8>) -> Answer {
 }
 
 impl Kept {
+    /// Whether it says nothing that the roster and the presences do not say, or its sender.
+    fn is_spare(&self) -> bool {
+        matches!(self.event.name, "sent" | "presence" | "roster" | "typing")
+    }
+
     /// Whether the stream would store the stanza that it came of.
     fn is_owed(&self) -> bool {
         matches!(

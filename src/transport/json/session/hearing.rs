@@ -2,7 +2,7 @@
 
 use smallvec::SmallVec;
 
-use super::requests::Wanted;
+use super::requests::{Sending, Wanted};
 use super::{Action, Phase, Session, TELL_STANZAS, login, write_start};
 use crate::base::time::Moment;
 use crate::transport::json::incoming::{self, UNBOUNDED};
@@ -12,6 +12,9 @@ use crate::transport::json::writer::Object;
 use crate::xmpp::jid;
 use crate::xmpp::ns;
 use crate::xmpp::xml::{Element, Progress, Scanner, StreamScope, Tree};
+
+/// How much more room there is for what stands before an answer.
+const AWAITED_FACTOR: usize = 4;
 
 impl<T: Copy + PartialEq> Session<T> {
     /// Takes whole items from the front of `output`, which the stream wrote for TCP, and gives
@@ -52,7 +55,7 @@ impl<T: Copy + PartialEq> Session<T> {
                 }
             };
             // What was given makes room for more.
-            if !self.wants_output() {
+            if !self.has_room() {
                 self.give(now, actions);
             }
         }
@@ -67,12 +70,23 @@ impl<T: Copy + PartialEq> Session<T> {
     /// Whether [`Session::settle`] would take output. While nobody reads, what does not fit any
     /// more stays with the stream, which has bounds of its own and stores what exceeds them.
     pub fn wants_output(&self) -> bool {
-        let room = self.backlog_octets < self.rules.backlog_octets_max;
         match self.phase {
             Phase::Login(_) => true,
-            Phase::Open => room,
+            Phase::Open => self.has_room() || self.is_awaited(),
             Phase::Over => false,
         }
+    }
+
+    /// Whether somebody reads, or there is room for what somebody will.
+    pub(super) fn has_room(&self) -> bool {
+        self.backlog_octets < self.rules.backlog_octets_max
+    }
+
+    /// Whether an answer is due, which the stream writes behind all that came before it.
+    fn is_awaited(&self) -> bool {
+        let waits = |sending: &Sending<T>| !sending.waiting.is_empty();
+        let awaited = !self.asks.is_empty() || self.sending.iter().any(waits);
+        awaited && self.backlog_octets < self.rules.backlog_octets_max * AWAITED_FACTOR
     }
 
     fn hear(

@@ -113,6 +113,12 @@ impl<T: Copy + PartialEq> Session<T> {
         if before > self.readers.len() {
             self.idle_since = now;
         }
+        if self.readers.is_empty() {
+            // Nobody knows how much of what it was given the last one had.
+            self.ungiven = self.ungiven.min(self.first().max(self.confirmed + 1));
+            let open = self.events_from(self.ungiven).map(|event| event.json.len());
+            self.backlog_octets = open.sum();
+        }
         for sending in &mut self.sending {
             sending.waiting.retain(|waiting| *waiting != ticket);
         }

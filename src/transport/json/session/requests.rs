@@ -73,7 +73,7 @@ impl<T: Copy + PartialEq> Session<T> {
         }
         // Nobody would hear of it: what tells of it waits behind what nobody reads.
         let is_reading = matches!(asked.request, Request::Ack(_) | Request::Close);
-        if self.readers.is_empty() && !is_reading && !self.wants_output() {
+        if self.readers.is_empty() && !is_reading && !self.has_room() {
             return self.refuse(ticket, request_id, problem::UNREAD, actions);
         }
         self.idle_since = now;

@@ -125,3 +125,162 @@ fn a_full_session_ends_in_order() {
     let sessions: usize = reports.iter().map(|report| report.sessions).sum();
     assert_eq!(sessions, 1, "romeo's");
 }
+
+/// Presences are kept, but not any amount of them.
+#[test]
+fn kept_presences_have_a_bound() {
+    let mut house = House::with(1, Limits::default());
+    let session = house.open("");
+    let reader = house.events(&session);
+    let long = "x".repeat(200_000);
+    for number in 0..20 {
+        let jid = format!("nurse@localhost/{number}");
+        house.world.logs_in(&jid);
+        house.world.sends(
+            &jid,
+            &format!("<presence to='juliet@localhost/tab'><status>{long}</status></presence>"),
+        );
+        read(&mut house.world, reader);
+    }
+    let (_, answer) = house.ask("GET", "/v1/presence", &session, "");
+    assert_eq!(status_of(&answer), "200");
+    assert!(answer.len() < 1_500_000, "{}", answer.len());
+}
+
+/// P4: what the kernel never took is with nobody.
+#[test]
+fn what_no_reader_took_is_stored() {
+    let mut house = House::with(1, Limits::default());
+    let session = house.open("");
+    let reader = house.events(&session);
+    house.world.set_room(reader, Some(0));
+    house.romeo_writes("Never read");
+    house.world.advance(Duration::from_secs(200));
+    house.world.hang_up(reader);
+    house.world.settle();
+    house.world.advance(Duration::from_secs(61));
+    let session = house.open("");
+    let events = house.poll(&session, "");
+    assert!(events.to_string().contains("Never read"), "{events}");
+}
+
+/// P4: a network that died takes what it is given, and nobody answers.
+#[test]
+fn what_a_dead_socket_was_given_is_stored() {
+    let mut house = House::with(1, Limits::default());
+    let session = house.open("");
+    let fields = format!("{HANDSHAKE}Sec-WebSocket-Protocol: encke.v1\r\n{session}");
+    let (socket, _) = house.ask_raw("/v1/socket", &fields);
+    house.world.advance(Duration::from_secs(1));
+    house.romeo_writes("Never read");
+    house.world.advance(Duration::from_secs(110));
+    assert!(house.world.is_closed(socket));
+    house.world.advance(Duration::from_secs(61));
+    let session = house.open("");
+    let events = house.poll(&session, "");
+    assert!(events.to_string().contains("Never read"), "{events}");
+}
+
+/// A program that only sends is served as long as it sends.
+#[test]
+fn who_only_sends_is_answered() {
+    let mut house = House::with(1, Limits::default());
+    let session = house.open("");
+    let message = json!({"to": "nurse@localhost", "body": "x".repeat(10_000)}).to_string();
+    for number in 0..40 {
+        let (_, answer) = house.ask("POST", "/v1/messages", &session, &message);
+        assert_eq!(status_of(&answer), "200", "{number}: {answer}");
+    }
+}
+
+/// What fills a session that nobody reads is a reason to refuse, not to be silent.
+#[test]
+fn who_sends_and_does_not_read_is_told() {
+    let mut house = House::with(1, Limits::default());
+    let session = house.open("");
+    house.romeo_writes("Hi");
+    let message = json!({"to": "nurse@localhost", "body": "x".repeat(10_000)}).to_string();
+    let mut refused = 0;
+    for number in 0..40 {
+        let (_, answer) = house.ask("POST", "/v1/messages", &session, &message);
+        match status_of(&answer) {
+            "200" => assert_eq!(refused, 0),
+            "429" => refused += 1,
+            _ => panic!("{number}: {answer}"),
+        }
+    }
+    assert!(refused > 0);
+    let (_, answer) = house.ask("GET", "/v1/roster", &session, "");
+    assert_eq!(status_of(&answer), "429");
+    assert!(house.poll(&session, "").to_string().contains("\"Hi\""));
+    let (_, answer) = house.ask("POST", "/v1/messages", &session, &message);
+    assert_eq!(status_of(&answer), "200");
+}
+
+/// A topic that a reload brings is there for sessions that live.
+#[test]
+fn a_reload_reaches_sessions_that_live() {
+    let mut house = House::with(1, Limits::default());
+    let session = house.open("");
+    let mut policy = Plan::default().policy();
+    policy.http.topics = Topics::new(["late:0123456789abcdef"]).unwrap();
+    let policy = Arc::new(policy);
+    house.world.tell_all(|| Command::Reload(policy.clone()));
+    house.world.settle();
+    let ask = "{\"type\":\"subscribe\",\"topic\":\"late\"}";
+    let (_, answer) = house.ask("POST", "/v1/requests", &session, ask);
+    assert_eq!(status_of(&answer), "204", "{answer}");
+}
+
+/// In JSON a text may be twice as long as it is in XML.
+#[test]
+fn a_long_event_does_not_end_its_reader() {
+    let mut house = House::with(1, Limits::default());
+    let session = house.open("");
+    let reader = house.events(&session);
+    house.romeo_writes(&"\"".repeat(200_000));
+    assert!(read(&mut house.world, reader).len() > 400_000);
+    house.romeo_writes("And on");
+    assert!(read(&mut house.world, reader).contains("And on"));
+}
+
+/// Who reads gets what comes, however much comes at once.
+#[test]
+fn a_burst_does_not_end_who_reads() {
+    let mut house = House::with(1, Limits::default());
+    let session = house.open("");
+    let reader = house.events(&session);
+    let burst: String = (0..8)
+        .map(|number| {
+            let body = format!("number {number} {}", "x".repeat(50_000));
+            format!("<message to='juliet@localhost' type='chat'><body>{body}</body></message>")
+        })
+        .collect();
+    house.world.sends("romeo", &burst);
+    house.world.settle();
+    let got = read(&mut house.world, reader);
+    assert_eq!(got.matches("number ").count(), 8, "{}", got.len());
+}
+
+/// P4: whoever is too slow loses the link, and what it did not take is kept or stored.
+#[test]
+fn a_slow_reader_loses_its_link_and_no_message() {
+    let mut house = House::with(1, Limits::default());
+    let session = house.open("");
+    let reader = house.events(&session);
+    house.world.set_room(reader, Some(0));
+    for number in 0..40 {
+        house.romeo_writes(&format!("number {number} {}", "x".repeat(10_000)));
+    }
+    house.world.hang_up(reader);
+    house.world.settle();
+    let mut got = house.poll(&session, "").to_string();
+    house.world.advance(Duration::from_secs(70));
+    let session = house.open("");
+    for _ in 0..20 {
+        got += &house.poll(&session, "").to_string();
+    }
+    let is_missing = |number: &i32| !got.contains(&format!("number {number} "));
+    let missing: Vec<_> = (0..40).filter(is_missing).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
