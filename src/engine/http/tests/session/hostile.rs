@@ -35,11 +35,8 @@ fn the_servers_stanza_id_is_told() {
     );
     house.world.settle();
     let events = house.poll(&session, "");
-    let message = events["events"].as_array().unwrap().iter();
-    let message = message
-        .filter(|event| event["type"] == "message")
-        .next_back()
-        .unwrap();
+    let mut message = events["events"].as_array().unwrap().iter();
+    let message = message.rfind(|event| event["type"] == "message").unwrap();
     assert_eq!(message["stanza_id"]["by"], "juliet@localhost", "{message}");
 }
 
