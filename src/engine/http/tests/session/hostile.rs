@@ -284,3 +284,25 @@ fn a_slow_reader_loses_its_link_and_no_message() {
     let missing: Vec<_> = (0..40).filter(is_missing).collect();
     assert!(missing.is_empty(), "{missing:?}");
 }
+
+/// SECURITY class 21: guesses that come at once are as many as others.
+#[test]
+fn guesses_at_once_are_no_more_guesses() {
+    let mut house = House::with(1, Limits::default());
+    let body = "{\"user\":\"juliet@localhost\",\"password\":\"wrong\"}";
+    let wires: Vec<_> = (0..100)
+        .map(|_| {
+            let wire = house.world.connect_to(Entry::Http);
+            let request = request("POST", "/v1/session", "", body);
+            house.world.write(wire, request.as_bytes());
+            wire
+        })
+        .collect();
+    house.world.settle();
+    let mut tried = 0;
+    for wire in wires {
+        let answer = read(&mut house.world, wire);
+        tried += usize::from(answer.contains("\"not-authorized\""));
+    }
+    assert!(tried < 20, "{tried}");
+}
