@@ -269,7 +269,8 @@ impl Negotiation {
         self.proceed(outcome, offer, out)
     }
 
-    /// Continues after [`Step::Hash`] with the octets of the digest; without them nobody can tell now.
+    /// Continues after [`Step::Hash`] with the octets of the digest; without them nobody can tell
+    /// now.
     ///
     /// # Errors
     /// As [`Self::keys`].
