@@ -190,9 +190,12 @@ pub fn hashed(shard: &mut Shard, key: LinkKey, reply: Reply, now: Now, fx: &mut 
         return;
     };
     let offer = tokens.offer(&shard.core);
-    let hash: &[u8] = match &reply {
-        Reply::Hashed(hash) => hash,
-        _ => &[],
+    // Others may have failed meanwhile: guesses that come at once are as many as one by one.
+    let claimed = login.negotiation.claimed().map_or("", BareJid::as_str);
+    let must_wait = shard.backoff.must_wait(login.peer, claimed, now.mono);
+    let hash: Option<&[u8]> = match &reply {
+        Reply::Hashed(hash) if !must_wait => Some(hash),
+        _ => None,
     };
     let result = login.negotiation.hashed(hash, &offer, &mut out);
     go_on(shard, key, result, out, now, fx);

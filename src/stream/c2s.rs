@@ -269,15 +269,25 @@ impl Negotiation {
         self.proceed(outcome, offer, out)
     }
 
-    /// Continues after [`Step::Hash`] with the octets of the digest.
+    /// Continues after [`Step::Hash`] with the octets of the digest; without them nobody can tell
+    /// now.
     ///
     /// # Errors
     /// As [`Self::keys`].
-    pub fn hashed(&mut self, salted: &[u8], offer: &Offer<'_>, out: &mut Vec<u8>) -> Stepped {
+    pub fn hashed(
+        &mut self,
+        salted: Option<&[u8]>,
+        offer: &Offer<'_>,
+        out: &mut Vec<u8>,
+    ) -> Stepped {
         let State::Stretching(exchange) = mem::replace(&mut self.state, State::Over) else {
             return Err(StreamError::InternalServerError);
         };
-        self.proceed(exchange.stretched(salted), offer, out)
+        let outcome = match salted {
+            Some(salted) => exchange.stretched(salted),
+            None => Err(Condition::TemporaryAuthFailure),
+        };
+        self.proceed(outcome, offer, out)
     }
 
     /// Appends the end of the stream for this error, with a header before it where none was sent.

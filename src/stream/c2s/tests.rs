@@ -134,7 +134,7 @@ impl Talk {
             match negotiation.keys(Lookup::Known(keys), offer, &mut out)? {
                 Step::Hash(job) => {
                     let salted = job.hash.stretch(&job.password, &job.salt, job.iterations);
-                    negotiation.hashed(salted.as_slice(), offer, &mut out)
+                    negotiation.hashed(Some(salted.as_slice()), offer, &mut out)
                 }
                 step => Ok(step),
             }

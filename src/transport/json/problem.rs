@@ -87,6 +87,9 @@ pub const SESSION_ENDED: Problem = problem(
     "session-ended",
     "the session ended before this was answered",
 );
+/// Whoever was asked did not answer.
+pub const ANSWER_TIMEOUT: Problem =
+    problem(504, "answer-timeout", "the answer did not come in time");
 /// No such topic, or another key than its own.
 pub const NO_TOPIC: Problem = problem(
     404,
@@ -122,6 +125,7 @@ pub const PROBLEMS: &[Problem] = &[
     NO_SESSION,
     NO_TOPIC,
     SESSION_ENDED,
+    ANSWER_TIMEOUT,
     GRACE_OVER,
     STOPPING,
     INTERNAL,

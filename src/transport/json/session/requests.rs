@@ -2,6 +2,7 @@
 
 use std::hash::BuildHasher as _;
 use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
 use foldhash::quality::RandomState;
 use smallvec::{SmallVec, smallvec};
@@ -45,7 +46,11 @@ pub(super) struct Ask<T> {
     pub ticket: T,
     pub request_id: Option<Box<str>>,
     pub wanted: Wanted,
+    since: Moment,
 }
+
+/// How long an answer is waited for.
+const ASK_MAX: Duration = Duration::from_secs(300);
 
 /// What goes into the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,7 +119,7 @@ impl<T: Copy + PartialEq> Session<T> {
                 self.answer_ask(ticket, request_id, 204, actions, |_| {});
                 return self.finish(problem::NO_SESSION, actions);
             }
-            request => return self.ask(ticket, request_id, &request, actions),
+            request => return self.ask(ticket, request_id, &request, now, actions),
         }
         if octets.len() > self.rules.stanza_octets_max {
             return self.refuse(ticket, request_id, problem::TOO_LARGE, actions);
@@ -207,8 +212,12 @@ impl<T: Copy + PartialEq> Session<T> {
         ticket: T,
         request_id: Option<Box<str>>,
         request: &Request<'_>,
+        now: Moment,
         actions: &mut Vec<Action<T>>,
     ) {
+        if self.asks.len() >= self.rules.waiting_max {
+            self.give_asks_up(now, actions);
+        }
         if self.asks.len() >= self.rules.waiting_max {
             return self.refuse(ticket, request_id, problem::TOO_MANY, actions);
         }
@@ -261,9 +270,22 @@ impl<T: Copy + PartialEq> Session<T> {
             ticket,
             request_id,
             wanted,
+            since: now,
         });
         self.sent = self.sent.wrapping_add(1);
         actions.push(Action::Stream(octets));
+    }
+
+    /// Those who were asked long ago will not answer any more.
+    fn give_asks_up(&mut self, now: Moment, actions: &mut Vec<Action<T>>) {
+        while let Some(at) = self
+            .asks
+            .iter()
+            .position(|ask| ask.since.after(ASK_MAX) <= now)
+        {
+            let ask = self.asks.swap_remove(at);
+            self.refuse(ask.ticket, ask.request_id, problem::ANSWER_TIMEOUT, actions);
+        }
     }
 
     /// Answers with members that `write` writes; on a WebSocket only who gave the request a name

@@ -281,3 +281,53 @@ fn a_slow_reader_loses_its_link_and_no_message() {
     let missing: Vec<_> = (0..40).filter(is_missing).collect();
     assert!(missing.is_empty(), "{missing:?}");
 }
+
+/// SECURITY class 21: guesses that come at once are as many as others.
+#[test]
+fn guesses_at_once_are_no_more_guesses() {
+    let mut house = House::with(1, Limits::default());
+    let body = "{\"user\":\"juliet@localhost\",\"password\":\"wrong\"}";
+    let wires: Vec<_> = (0..100)
+        .map(|_| {
+            let wire = house.world.connect_to(Entry::Http);
+            let request = request("POST", "/v1/session", "", body);
+            house.world.write(wire, request.as_bytes());
+            wire
+        })
+        .collect();
+    house.world.settle();
+    let mut tried = 0;
+    for wire in wires {
+        let answer = read(&mut house.world, wire);
+        tried += usize::from(answer.contains("\"not-authorized\""));
+    }
+    assert!(tried < 20, "{tried}");
+}
+
+/// Whoever is asked and never answers does not take a place for ever.
+#[test]
+fn a_place_over_a_websocket_comes_back() {
+    let mut house = House::with(1, Limits::default());
+    let session = house.open("");
+    let fields = format!("{HANDSHAKE}Sec-WebSocket-Protocol: encke.v1\r\n{session}");
+    let (socket, _) = house.ask_raw("/v1/socket", &fields);
+    let ask = "{\"type\":\"iq\",\"kind\":\"get\",\"to\":\"romeo@localhost/tcp\",\
+               \"xml\":[\"<q xmlns='a:b'/>\"]}";
+    for _ in 0..64 {
+        house.world.write(socket, &frame(ask));
+    }
+    house.world.settle();
+    for _ in 0..10 {
+        house.world.advance(Duration::from_secs(45));
+        house.world.write(socket, b"\x8a\x80\0\0\0\0");
+    }
+    house.world.settle();
+    house.world.read(socket);
+    house.world.write(
+        socket,
+        &frame("{\"type\":\"roster.get\",\"request_id\":\"r\"}"),
+    );
+    house.world.settle();
+    let answer = texts(&house.world.read(socket));
+    assert_eq!(answer.last().unwrap()["status"], 200, "{answer:?}");
+}
