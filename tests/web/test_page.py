@@ -148,7 +148,7 @@ async def test_typing_is_told_to_those_who_know_it(server, chat, slix):
 async def test_a_hundred_messages_keep_their_order(couple, via):
     juliet, romeo = await couple(via)
     texts = [f"{number}" for number in range(100)]
-    # As fast as the page takes them, so that many are on their way at once.
+    # Faster than anybody types: what the page cannot send at once has to wait.
     await juliet.page.evaluate(
         f"for (const text of {texts}) {{ $('text').value = text; $('composer').requestSubmit(); }}"
     )
