@@ -13,8 +13,12 @@ use run::{Style, play};
 mod bosh;
 #[path = "sim/device.rs"]
 mod device;
+#[path = "sim/http.rs"]
+mod http;
 #[path = "sim/ledger.rs"]
 mod ledger;
+#[path = "sim/page.rs"]
+mod page;
 #[path = "sim/run.rs"]
 mod run;
 mod support;
