@@ -154,7 +154,7 @@ impl Page {
             born: BTreeMap::new(),
             last_sent: None,
             missed: 0,
-            is_over: false,
+            is_over: self.is_late,
             has_gap: false,
             subscribed: None,
             published: BTreeSet::new(),

@@ -67,6 +67,8 @@ pub struct Page {
     numbered: usize,
     /// Nobody knows whether the server knows how it is.
     must_show: bool,
+    /// What it logs in to is gone before it is in.
+    is_late: bool,
     pumped_at: Moment,
 }
 
@@ -193,6 +195,7 @@ impl Page {
             known: BTreeMap::new(),
             numbered: 0,
             must_show: false,
+            is_late: false,
             pumped_at: Moment(0),
         }
     }
@@ -222,6 +225,7 @@ impl Page {
         self.wanted = self.wanted.max(1 + self.random.below(20) / 13);
         if self.is_off() {
             self.comes_back = false;
+            self.is_late = false;
             self.unheard = true;
             let cookie = self.random.chance(30);
             let body = json!({
@@ -441,6 +445,7 @@ impl Page {
     pub fn loses_server(&mut self, world: &World, ledger: &mut Ledger) {
         self.note_time(world, ledger, Duration::from_secs(55));
         self.pumped_at = Moment(0);
+        self.is_late = true;
         if let Some(session) = &mut self.session {
             session.is_over = true;
             session.current_at = Moment(0);
@@ -453,7 +458,7 @@ impl Page {
     pub fn wires(&self) -> impl Iterator<Item = WireId> + use<'_> {
         let readers = self.readers.iter().map(|reader| reader.wire);
         let calls = self.calls.iter().map(|call| call.wire);
-        readers.chain(calls)
+        readers.chain(calls).chain(self.idle)
     }
 
     /// One of its links takes less, or all again.
@@ -723,7 +728,7 @@ impl Page {
 
     /// Nothing of it is left.
     pub fn close(&mut self, world: &mut World) {
-        for wire in self.wires().chain(self.idle).collect::<Vec<_>>() {
+        for wire in self.wires().collect::<Vec<_>>() {
             world.hang_up(wire);
         }
     }
