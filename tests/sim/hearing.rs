@@ -513,6 +513,9 @@ impl Page {
         let Some(message) = event["message_id"].as_str().and_then(number_of) else {
             return;
         };
+        if self.slip == Slip::LosesMessages && self.random.chance(20) {
+            return;
+        }
         let full = self.full();
         let text = event["body"].as_str().unwrap();
         assert_eq!(

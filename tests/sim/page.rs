@@ -28,8 +28,8 @@ pub enum Slip {
     SkipsEvents,
     /// What is repeated has another name.
     RenamesMessages,
-    /// It says that it has what it has not.
-    AcknowledgesEarly,
+    /// It says that it has what it threw away.
+    LosesMessages,
 }
 
 /// A page.
@@ -326,9 +326,7 @@ impl Page {
         match self.random.below(6) {
             0..=2 => {
                 let mut at = session.at;
-                if self.slip == Slip::AcknowledgesEarly {
-                    at += 30;
-                } else if self.random.chance(20) {
+                if self.random.chance(20) {
                     at = self.random.below(at as usize + 1) as u64;
                 }
                 let cursor = format!("{}-{at}", session.epoch);

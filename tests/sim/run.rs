@@ -696,6 +696,7 @@ impl Run {
         );
         for report in self.world.reports() {
             assert_eq!(report.accounts, 0, "an account stays in memory: {report:?}");
+            assert_eq!(report.tube_entries, 0, "a tube leaves a trace: {report:?}");
         }
         let rows = self.world.depot().rows(Kind::Offline);
         assert_eq!(rows, 0, "rows of the offline store that nobody got");
