@@ -341,7 +341,7 @@ impl Page {
                 let at = self.offset_of(event["id"].as_str().unwrap());
                 match reader.from {
                     Some(from) => assert_eq!(at, from, "a reader is where it says"),
-                    None => self.check_forgotten(world, ledger, at),
+                    None => self.begin_behind(world, ledger, at),
                 }
                 reader.next = Some(at + 1);
             }
@@ -394,16 +394,24 @@ impl Page {
         let at = self.offset_of(event["id"].as_str().unwrap());
         assert_eq!(self.offset_of(event["after"].as_str().unwrap()), from);
         assert!(at > from, "{full}: {event}");
+        self.begin_behind(world, ledger, at);
+        at
+    }
+
+    /// A reader begins behind this event, because nothing before is kept.
+    fn begin_behind(&mut self, world: &World, ledger: &mut Ledger, at: u64) {
         self.check_forgotten(world, ledger, at);
+        let full = self.full();
         if let Some(session) = &mut self.session
             && at > session.at
         {
             ledger.note(|| format!("{full} misses events up to {at}"));
             ledger.may_be_lost(&self.bare);
+            let born = (session.current_at, session.current_mark);
+            session.born.insert(at, born);
             session.at = at;
             session.has_gap = true;
         }
-        at
     }
 
     /// Events up to here are kept no longer, which must have a reason.
@@ -438,7 +446,7 @@ impl Page {
             let offset = self.offset_of(event["id"].as_str().unwrap());
             match at {
                 Some(at) => assert_eq!(offset, at + 1, "{}: {page}", self.full()),
-                None => self.check_forgotten(world, ledger, offset - 1),
+                None => self.begin_behind(world, ledger, offset - 1),
             }
             at = Some(offset);
             self.take_event(ledger, offset, event.clone());

@@ -305,7 +305,15 @@ impl Run {
                 let room = room.then(|| self.page_random.below(700));
                 page.narrow(world, room);
             }
-            86..=90 => self.let_time_pass(),
+            86..=90 => {
+                // Longer than a session waits, or than what was given is kept.
+                if self.page_random.chance(20) {
+                    let seconds = *self.page_random.pick(&[61, 125]);
+                    self.ledger.note(|| format!("{seconds} seconds pass"));
+                    self.world.advance(Duration::from_secs(seconds));
+                }
+                self.let_time_pass();
+            }
             91..=92 => self.trouble(),
             93 if self.page_random.below(100) < self.style.crashes * 10 => self.crash(),
             _ => self.publish(),
@@ -314,7 +322,7 @@ impl Run {
 
     /// A program tells all who subscribed, one thing after the other.
     fn publish(&mut self) {
-        if self.publisher.is_some() {
+        if self.publisher.is_some() || self.pages.is_empty() {
             return;
         }
         let body = self.ledger.published.len().to_string();
