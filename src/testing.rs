@@ -12,7 +12,7 @@ use base64::engine::general_purpose::STANDARD;
 
 use crate::base::limits::Limits;
 use crate::base::time::{Moment, Now};
-use crate::engine::{self, Command, Entry, Policy, Report, Setup};
+use crate::engine::{self, Command, Entry, HttpPolicy, Policy, Report, Setup};
 use crate::store::crash_files::Faults;
 use crate::store::index::memory::Lost;
 use crate::store::{Kind, MessageId, Recovered, Refusal, Replies, ShardId};
@@ -50,6 +50,7 @@ pub struct Plan {
     pub offer_tls: bool,
     /// How links begin.
     pub entry: Entry,
+    pub http: HttpPolicy,
 }
 
 /// The password of every account.
@@ -69,6 +70,7 @@ impl Default for Plan {
             accounts: Vec::new(),
             offer_tls: false,
             entry: Entry::Clear,
+            http: HttpPolicy::default(),
         }
     }
 }
@@ -82,7 +84,7 @@ impl Plan {
             require_tls: false,
             offer_tls: self.offer_tls,
             contacts: Vec::new(),
-            http: Default::default(),
+            http: self.http.clone(),
             limits: self.limits.clone(),
             secret: [7; 32],
         }

@@ -7,14 +7,19 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use encke::testing::{Keeping, Plant};
-use run::{Style, play};
+use page::Slip;
+use run::{Pages, Style, play};
 
 #[path = "sim/bosh.rs"]
 mod bosh;
 #[path = "sim/device.rs"]
 mod device;
+#[path = "sim/http.rs"]
+mod http;
 #[path = "sim/ledger.rs"]
 mod ledger;
+#[path = "sim/page.rs"]
+mod page;
 #[path = "sim/run.rs"]
 mod run;
 mod support;
@@ -65,10 +70,12 @@ fn nothing_is_lost_reordered_or_left_behind() {
 }
 
 /// Whether any of some runs with a bug put in on purpose fails.
-fn is_found(plant: Plant) -> bool {
+fn is_found(plant: Plant, pages: Pages, slip: Slip) -> bool {
     (1..=60).any(|seed| {
         let style = Style {
             plant,
+            pages,
+            slip,
             keeping: Keeping::Device,
             crashes: 10,
             tight: false,
@@ -81,12 +88,26 @@ fn is_found(plant: Plant) -> bool {
 
 #[test]
 fn a_planted_bug_is_found() {
-    assert!(
-        is_found(Plant::AnswersEarly),
-        "acknowledging before the journal has it"
-    );
-    assert!(
-        is_found(Plant::ForgetsRows),
-        "an offline store that forgets"
-    );
+    for pages in [Pages::Nobody, Pages::Only] {
+        assert!(
+            is_found(Plant::AnswersEarly, pages, Slip::None),
+            "acknowledging before the journal has it"
+        );
+        assert!(
+            is_found(Plant::ForgetsRows, pages, Slip::None),
+            "an offline store that forgets"
+        );
+    }
+}
+
+/// As if the server did that to pages.
+#[test]
+fn a_careless_page_is_found() {
+    for slip in [
+        Slip::SkipsEvents,
+        Slip::RenamesMessages,
+        Slip::LosesMessages,
+    ] {
+        assert!(is_found(Plant::Nothing, Pages::Only, slip), "{slip:?}");
+    }
 }

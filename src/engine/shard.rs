@@ -31,6 +31,8 @@ pub struct Report {
     pub sessions_by: ByTransport,
     pub accounts: usize,
     pub waiting_for_storage: usize,
+    /// What is kept for streams without a socket of their own: nothing, when there are none.
+    pub tube_entries: usize,
     /// Octets that are due to sessions with a link.
     pub unsent_octets: usize,
     /// The oldest message among them.
@@ -284,6 +286,7 @@ impl Shard {
             sessions: core.sessions.len(),
             accounts: core.accounts.len(),
             waiting_for_storage: core.waiters.len(),
+            tube_entries: self.tubes.entries(),
             messages_received: core.counters.messages_received.total(),
             messages_received_by: core.counters.messages_received,
             messages_delivered: core.counters.messages_delivered.total(),

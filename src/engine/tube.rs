@@ -48,6 +48,11 @@ impl Tubes {
         self.unproven.shrink_to_fit();
     }
 
+    /// Entries of all lists.
+    pub fn entries(&self) -> usize {
+        self.bosh.entries() + self.json.entries() + self.unproven.len()
+    }
+
     /// Whether there is no room for one more, of anybody or of this address. A tube has no socket
     /// that could be counted, so tubes are bounded as sockets are.
     fn is_full(&self, peer: IpAddr, core: &Core) -> bool {

@@ -18,6 +18,18 @@ pub struct Sent {
     pub repeated: bool,
     /// The sender's session is over: it would not hear of a bounce.
     pub sender_gone: bool,
+    /// Octets of its text.
+    pub octets: usize,
+    /// Readers of a page were given it, and did not read for so long that it is kept no longer.
+    pub was_kept: bool,
+}
+
+/// A message as a device got it.
+pub struct Arrival<'a> {
+    pub message: usize,
+    pub from: Option<&'a str>,
+    pub is_error: bool,
+    pub is_delayed: bool,
 }
 
 /// Everything that was sent.
@@ -30,6 +42,8 @@ pub struct Ledger {
     /// A shortened history, told when something fails.
     pub history: Vec<String>,
     pub stream_errors: usize,
+    /// Publications, and whether the publisher was told that they are on their way.
+    pub published: Vec<bool>,
 }
 
 impl Ledger {
@@ -47,6 +61,8 @@ impl Ledger {
             bounced: false,
             repeated: false,
             sender_gone: false,
+            octets: 0,
+            was_kept: false,
         });
         self.sent.len() - 1
     }
@@ -72,20 +88,41 @@ impl Ledger {
         self.note(|| format!("{full} got {dom}"));
     }
 
+    /// A page of this address was given something, and may not have it.
+    pub fn may_be_lost(&mut self, bare: &str) {
+        self.note(|| format!("what {bare} was sent may be kept no longer"));
+        for sent in &mut self.sent {
+            let (to, _) = sent.to.split_once('/').unwrap_or((&sent.to, ""));
+            sent.was_kept |= to == bare;
+        }
+    }
+
     /// A device got a message.
     pub fn received(&mut self, full: &str, epoch: usize, dom: &Dom) {
-        let id = dom.attr("id").and_then(|id| id.strip_prefix('m'));
-        let Some(message) = id.and_then(|id| id.parse::<usize>().ok()) else {
+        let Some(message) = dom.attr("id").and_then(number_of) else {
             return;
         };
-        self.note(|| format!("{full} got m{message} {:?}", dom.attr("type")));
+        let arrival = Arrival {
+            message,
+            from: dom.attr("from"),
+            is_error: dom.attr("type") == Some("error"),
+            is_delayed: dom.child("delay").is_some(),
+        };
+        self.came(full, epoch, &arrival);
+    }
+
+    /// A device got a message, over whatever.
+    pub fn came(&mut self, full: &str, epoch: usize, arrival: &Arrival<'_>) {
+        let message = arrival.message;
+        let is_error = arrival.is_error;
+        self.note(|| format!("{full} got m{message}, error: {is_error}"));
         let sent = &mut self.sent[message];
-        if dom.attr("type") == Some("error") {
+        if arrival.is_error {
             sent.bounced = true;
             return;
         }
         assert_eq!(
-            dom.attr("from"),
+            arrival.from,
             Some(sent.from.as_str()),
             "m{message}: the stamp"
         );
@@ -100,7 +137,6 @@ impl Ledger {
         if sent.repeated {
             return;
         }
-        let delayed = dom.child("delay").is_some();
         let sent = &self.sent[message];
         let pair = (
             sent.from.clone(),
@@ -108,7 +144,7 @@ impl Ledger {
             sent.to.clone(),
             full.into(),
             epoch,
-            delayed,
+            arrival.is_delayed,
         );
         let last = self.last.insert(pair, message);
         assert!(
@@ -122,11 +158,16 @@ impl Ledger {
     /// to a session that was over.
     pub fn check(&self, bounces_unseen: bool) {
         for (message, sent) in self.sent.iter().enumerate() {
-            let excused = bounces_unseen && sent.sender_gone;
+            let excused = sent.was_kept || (bounces_unseen && sent.sender_gone);
             assert!(
                 !sent.covered || sent.received > 0 || sent.bounced || excused,
                 "m{message} was acknowledged and is lost: {sent:?}"
             );
         }
     }
+}
+
+/// The message of this name.
+pub fn number_of(id: &str) -> Option<usize> {
+    id.strip_prefix('m')?.parse().ok()
 }

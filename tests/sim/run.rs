@@ -4,13 +4,19 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use encke::base::limits::Limits;
-use encke::engine::Entry;
+use encke::engine::{Entry, HttpPolicy};
 use encke::store::crash_files::Faults;
 use encke::store::{Kind, Refusal};
-use encke::testing::{Crash, Keeping, Network, Plan, Plant, Random, World};
+use encke::testing::{Crash, Keeping, Network, Plan, Plant, Random, WireId, World};
+use encke::transport::json::topic::Topics;
 
 use crate::device::{Device, State};
+use crate::http::Answer;
 use crate::ledger::Ledger;
+use crate::page::{Page, Slip, TOPIC};
+
+/// Who has it may publish.
+const KEY: &str = "0123456789abcdef";
 
 /// What a run is like.
 #[derive(Clone, Debug)]
@@ -26,11 +32,27 @@ pub struct Style {
     pub refuses: bool,
     /// Crashes and restarts, in a thousand steps.
     pub crashes: usize,
+    /// Who speaks the JSON protocol.
+    pub pages: Pages,
+    /// Whether they say much.
+    pub long: bool,
+    pub slip: Slip,
+}
+
+/// Who speaks the JSON protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pages {
+    Nobody,
+    /// Some accounts have a page beside their devices.
+    Some,
+    /// All accounts have pages, and devices stay at home.
+    Only,
 }
 
 impl Style {
     pub fn of(seed: u64) -> Self {
         let mut random = Random::new(seed ^ 0x5eed);
+        let mut of_pages = Random::new(seed ^ 0x7ab);
         Self {
             steps: 150 + random.below(250),
             shards: 1 + random.below(3) as u16,
@@ -40,6 +62,9 @@ impl Style {
             tight: random.chance(30),
             refuses: random.chance(30),
             crashes: *random.pick(&[0, 0, 3, 10]),
+            pages: *of_pages.pick(&[Pages::Nobody, Pages::Some, Pages::Only]),
+            long: of_pages.chance(20),
+            slip: Slip::None,
         }
     }
 
@@ -72,6 +97,11 @@ pub struct Run {
     random: Random,
     world: World,
     devices: Vec<Device>,
+    pages: Vec<Page>,
+    /// Choices about pages: runs without any are what they were.
+    page_random: Random,
+    /// A program that publishes, while it waits for its answer.
+    publisher: Option<(WireId, Vec<u8>)>,
     accounts: Vec<String>,
     /// Who sees whom: watcher and watched.
     sees: Vec<(usize, usize)>,
@@ -120,6 +150,28 @@ impl Run {
                 devices.push(device);
             }
         }
+        let mut page_random = Random::new(seed ^ 0xbead);
+        let mut pages = Vec::new();
+        for (account, bare) in accounts.iter().enumerate() {
+            let count = match style.pages {
+                Pages::Nobody => 0,
+                Pages::Some => page_random.below(3),
+                Pages::Only => 1 + page_random.below(2),
+            };
+            for resource in ["tab", "app"].iter().take(count) {
+                let choices = Random::new(page_random.number());
+                let mut page = Page::new(account, bare, resource, choices);
+                page.priority = if page_random.chance(15) { -1 } else { 0 };
+                page.is_frail = style.tight || style.refuses;
+                page.slip = style.slip;
+                pages.push(page);
+            }
+        }
+        let topics = Topics::new([&*format!("{TOPIC}:{KEY}")]).unwrap();
+        let http = HttpPolicy {
+            topics,
+            ..HttpPolicy::default()
+        };
         let world = World::new(Plan {
             shards: style.shards,
             seed: random.number(),
@@ -130,12 +182,16 @@ impl Run {
             accounts: accounts.clone(),
             offer_tls: false,
             entry: Entry::Clear,
+            http,
         });
         Self {
             style,
             random,
             world,
             devices,
+            pages,
+            page_random,
+            publisher: None,
             accounts,
             sees: Vec::new(),
             ledger: Ledger::default(),
@@ -180,6 +236,15 @@ impl Run {
 
     /// One thing happens, then the world takes some steps.
     fn step(&mut self) {
+        let chance = match self.style.pages {
+            Pages::Nobody => 0,
+            Pages::Some => 40,
+            Pages::Only => 85,
+        };
+        if self.page_random.chance(chance) {
+            self.step_of_a_page();
+            return self.go_on();
+        }
         let device = self.random.below(self.devices.len());
         match self.random.below(100) {
             0..=37 => self.message(device),
@@ -194,10 +259,100 @@ impl Run {
             87..=90 if self.random.below(100) < self.style.crashes * 10 => self.crash(),
             _ => self.come(device),
         }
+        self.go_on();
+    }
+
+    fn go_on(&mut self) {
         for _ in 0..self.random.below(6) {
             self.world.step();
             self.pump();
         }
+    }
+
+    fn step_of_a_page(&mut self) {
+        let at = self.page_random.below(self.pages.len());
+        let Some(page) = self.pages.get_mut(at) else {
+            return;
+        };
+        let (world, ledger) = (&mut self.world, &mut self.ledger);
+        match self.page_random.below(100) {
+            0..=37 => {
+                let to = self.page_random.below(self.accounts.len());
+                let (all, bare) = (self.page_random.chance(60), self.accounts[to].clone());
+                let to = self.page_random.below(self.devices.len());
+                let to = match (all, self.page_random.chance(70)) {
+                    (true, _) => bare,
+                    (false, true) => format!("{bare}/tab"),
+                    (false, false) => self.devices[to].full(),
+                };
+                let octets =
+                    match self.style.long && !self.style.tight && self.page_random.chance(15) {
+                        true => self.page_random.below(30_000),
+                        false => self.page_random.below(200),
+                    };
+                self.pages[at].send(ledger, &to, octets);
+            }
+            38..=47 => page.ask(world),
+            48..=53 => {
+                let show = *self.page_random.pick(&["away", "chat", "dnd", "xa"]);
+                page.show(world, show);
+            }
+            54..=65 => page.come(world),
+            66..=72 => page.go(world, ledger),
+            73..=80 => page.turn(world),
+            81..=85 => {
+                let room = self.page_random.chance(50);
+                let room = room.then(|| self.page_random.below(700));
+                page.narrow(world, room);
+            }
+            86..=90 => {
+                // Longer than a session waits, or than what was given is kept.
+                if self.page_random.chance(20) {
+                    let seconds = *self.page_random.pick(&[61, 125]);
+                    self.ledger.note(|| format!("{seconds} seconds pass"));
+                    self.world.advance(Duration::from_secs(seconds));
+                }
+                self.let_time_pass();
+            }
+            91..=92 => self.trouble(),
+            93 if self.page_random.below(100) < self.style.crashes * 10 => self.crash(),
+            _ => self.publish(),
+        }
+    }
+
+    /// A program tells all who subscribed, one thing after the other.
+    fn publish(&mut self) {
+        if self.publisher.is_some() || self.pages.is_empty() {
+            return;
+        }
+        let body = self.ledger.published.len().to_string();
+        self.ledger.published.push(false);
+        let wire = self.world.connect_to(Entry::Http);
+        let request = format!(
+            "POST /v1/topics/{TOPIC} HTTP/1.1\r\nHost: localhost\r\n\
+             Authorization: Bearer {KEY}\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        self.world.write(wire, request.as_bytes());
+        self.publisher = Some((wire, Vec::new()));
+    }
+
+    fn pump_publisher(&mut self) {
+        let Some((wire, octets)) = &mut self.publisher else {
+            return;
+        };
+        octets.extend_from_slice(&self.world.read(*wire));
+        let answer = Answer::read(octets);
+        if answer.is_none() && !self.world.is_closed(*wire) {
+            return;
+        }
+        let answer = answer.map(|answer| answer.status);
+        assert!([None, Some(202), Some(408)].contains(&answer), "{answer:?}");
+        if let Some(last) = self.ledger.published.last_mut() {
+            *last = answer == Some(202);
+        }
+        self.world.hang_up(*wire);
+        self.publisher = None;
     }
 
     fn message(&mut self, device: usize) {
@@ -205,10 +360,13 @@ impl Run {
             return;
         }
         let to = self.random.below(self.devices.len());
-        let to = match self.random.chance(50) {
+        let mut to = match self.random.chance(50) {
             true => self.devices[to].full(),
             false => self.devices[to].bare.clone(),
         };
+        if !self.pages.is_empty() && self.page_random.chance(30) {
+            to = self.page_random.pick(&self.pages).full();
+        }
         let device = &mut self.devices[device];
         let message = self.ledger.send(&device.full(), device.epoch, &to);
         self.ledger
@@ -302,6 +460,9 @@ impl Run {
         for seat in 0..usize::from(self.style.shards) {
             self.world.turn(seat);
         }
+        for page in &mut self.pages {
+            page.flushed();
+        }
         self.pump();
     }
 
@@ -335,6 +496,9 @@ impl Run {
         if self.devices.iter().any(Device::is_between) {
             return;
         }
+        for page in &mut self.pages {
+            page.loses_server(&self.world, &mut self.ledger);
+        }
         if self.random.chance(30) {
             self.calm();
             self.ledger.note(|| "the server stops and starts".into());
@@ -354,6 +518,10 @@ impl Run {
         for device in &mut self.devices {
             active |= device.pump(&mut self.world, &mut self.ledger);
         }
+        for page in &mut self.pages {
+            active |= page.pump(&mut self.world, &mut self.ledger);
+        }
+        self.pump_publisher();
         active
     }
 
@@ -361,6 +529,9 @@ impl Run {
     fn rest(&mut self) {
         for _ in 0..10_000 {
             self.world.settle();
+            for page in &mut self.pages {
+                page.flushed();
+            }
             if !self.pump() {
                 return;
             }
@@ -378,6 +549,9 @@ impl Run {
                 self.world.set_room(wire, None);
             }
         }
+        for page in &mut self.pages {
+            page.widen(&mut self.world);
+        }
         for _ in 0..4 {
             self.world.commit();
         }
@@ -386,7 +560,19 @@ impl Run {
     fn finish(&mut self) {
         self.calm();
         self.rest();
+        for page in &mut self.pages {
+            // Who sleeps would not hear what became of it.
+            if page.is_open() {
+                page.come(&mut self.world);
+            }
+        }
+        self.rest();
         self.world.advance(Duration::from_secs(3));
+        self.rest();
+        self.publish();
+        for page in self.pages.iter_mut().filter(|page| page.is_open()) {
+            page.look(&mut self.world);
+        }
         self.rest();
         self.check_the_living();
         for device in &mut self.devices {
@@ -397,7 +583,13 @@ impl Run {
                 device.end_session(&mut self.ledger);
             }
         }
+        for page in &mut self.pages {
+            page.leave(&mut self.world, &mut self.ledger);
+        }
         self.rest();
+        for page in &mut self.pages {
+            page.close(&mut self.world);
+        }
         // What a page asked last may wait as long, and its session is missed after another time.
         self.world.advance(Duration::from_secs(130));
         self.rest();
@@ -420,37 +612,64 @@ impl Run {
                 self.ledger.covered(message);
             }
         }
+        for page in &self.pages {
+            page.check(&mut self.ledger);
+        }
+        let mut views = Vec::new();
         for device in self.devices.iter().filter(|device| device.is_ready()) {
-            let visible = |other: &&Device| {
-                let own = other.account == device.account;
-                own || self.sees.contains(&(device.account, other.account))
-            };
-            let there = self.devices.iter().filter(visible);
-            let model: BTreeMap<String, String> = there
-                .filter_map(|other| Some((other.full(), other.available.clone()?)))
-                .collect();
+            views.push((device.account, device.full(), device.view.clone()));
+        }
+        for page in self.pages.iter().filter(|page| page.is_open()) {
+            if !page.may_be_wrong() {
+                views.push((page.account, page.full(), page.view.clone()));
+            }
+            // What it was told when it asked has not itself.
+            let mut looked = page.looked.clone().expect("an answer");
+            let own = page.available.clone().expect("a presence");
+            assert_eq!(looked.insert(page.full(), own), None);
+            views.push((page.account, page.full(), looked));
+        }
+        for (account, name, view) in views {
+            let model = self.model_of(account);
             // A session that waits to be resumed is as it was last seen; any other that is not
             // there must have been heard to go.
-            let uncertain = |jid: &String| {
-                self.devices.iter().any(|other| {
-                    let waits = other.management.is_some() || other.unheard;
-                    other.full() == *jid && !other.is_ready() && waits
-                })
-            };
             let clean = |view: &BTreeMap<String, String>| -> BTreeMap<String, String> {
-                let known = view.iter().filter(|(jid, _)| !uncertain(jid));
+                let known = view.iter().filter(|(jid, _)| !self.is_uncertain(jid));
                 known
                     .map(|(jid, show)| (jid.clone(), show.clone()))
                     .collect()
             };
-            let (view, model) = (clean(&device.view), clean(&model));
+            let (view, model) = (clean(&view), clean(&model));
             if view != model {
-                self.ledger
-                    .history
-                    .push(format!("{} sees {view:?}", device.full()));
+                self.ledger.history.push(format!("{name} sees {view:?}"));
             }
-            assert_eq!(view, model, "{} sees something else", device.full());
+            assert_eq!(view, model, "{name} sees something else");
         }
+    }
+
+    /// Who is available for somebody of an account.
+    fn model_of(&self, account: usize) -> BTreeMap<String, String> {
+        let is_visible = |other: usize| other == account || self.sees.contains(&(account, other));
+        let devices = self.devices.iter();
+        let devices = devices.map(|one| (one.account, one.full(), one.available.clone()));
+        let pages = self.pages.iter();
+        let pages = pages.map(|one| (one.account, one.full(), one.available.clone()));
+        let visible = devices
+            .chain(pages)
+            .filter(|(other, ..)| is_visible(*other));
+        visible
+            .filter_map(|(_, full, available)| Some((full, available?)))
+            .collect()
+    }
+
+    /// Whether nobody can say if this one is there.
+    fn is_uncertain(&self, jid: &str) -> bool {
+        let devices = self.devices.iter().any(|other| {
+            let waits = other.management.is_some() || other.unheard;
+            other.full() == jid && !other.is_ready() && waits
+        });
+        let mut pages = self.pages.iter();
+        devices || pages.any(|page| page.full() == jid && !page.is_open() && page.unheard)
     }
 
     /// A new device of every account takes what waits.
@@ -485,6 +704,7 @@ impl Run {
         );
         for report in self.world.reports() {
             assert_eq!(report.accounts, 0, "an account stays in memory: {report:?}");
+            assert_eq!(report.tube_entries, 0, "a tube leaves a trace: {report:?}");
         }
         let rows = self.world.depot().rows(Kind::Offline);
         assert_eq!(rows, 0, "rows of the offline store that nobody got");

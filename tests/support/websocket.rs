@@ -81,6 +81,8 @@ pub fn said(item: &str) -> Vec<u8> {
 
 /// A client's ping.
 pub const PING: &[u8] = b"\x89\x82\0\0\0\0hi";
+/// A client's answer to a ping.
+pub const ALIVE: &[u8] = b"\x8a\x80\0\0\0\0";
 
 pub const HANDSHAKE: &str = "GET /ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n\
     Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
@@ -89,6 +91,7 @@ pub const HANDSHAKE: &str = "GET /ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: web
 const ACCEPTED: &str = "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n";
 const TEXT: u8 = 0x81;
 const CLOSE: u8 = 0x88;
+const PINGED: u8 = 0x89;
 const PONG: u8 = 0x8a;
 
 impl WebSockets {
@@ -192,7 +195,7 @@ pub const BOUNDS: Bounds = Bounds {
 };
 
 /// A client's frame. A mask of zeros is a mask.
-fn frame(message: &str) -> Vec<u8> {
+pub fn frame(message: &str) -> Vec<u8> {
     let octets = message.len();
     let mut frame = vec![TEXT];
     match octets {
@@ -212,7 +215,7 @@ fn frame(message: &str) -> Vec<u8> {
 }
 
 /// A server's frame: its first octet, its payload, and how many octets it took.
-fn next_frame(octets: &[u8]) -> Option<(u8, String, usize)> {
+pub fn next_frame(octets: &[u8]) -> Option<(u8, String, usize)> {
     let (&[first, short], rest) = octets.split_first_chunk()?;
     assert!(short < 0x80, "a server masks nothing");
     let (length, head) = match short {
@@ -223,7 +226,7 @@ fn next_frame(octets: &[u8]) -> Option<(u8, String, usize)> {
     let end = head + length as usize;
     let payload = octets.get(head..end)?;
     let text = match first {
-        CLOSE | PONG => String::new(),
+        CLOSE | PINGED | PONG => String::new(),
         _ => String::from_utf8(payload.to_vec()).unwrap(),
     };
     Some((first, text, end))

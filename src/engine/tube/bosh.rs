@@ -72,6 +72,11 @@ impl Sessions {
         self.here.len()
     }
 
+    /// Entries of all lists: a session that moved has one where it was born.
+    pub fn entries(&self) -> usize {
+        self.here.len() + self.places.len()
+    }
+
     /// Whether a tube is one of them, and not in the middle of something.
     pub fn is_here(&self, key: LinkKey) -> bool {
         self.here.contains_key(&key)

@@ -119,6 +119,11 @@ impl Sessions {
         self.here.len()
     }
 
+    /// Entries of all lists.
+    pub fn entries(&self) -> usize {
+        self.here.len() + self.subscribers.len()
+    }
+
     /// Whether a tube is one of them, and not in the middle of something.
     pub fn is_here(&self, key: LinkKey) -> bool {
         self.get(key).is_some()
