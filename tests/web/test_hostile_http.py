@@ -142,7 +142,7 @@ async def test_head_and_options(talk, server, path):
     if path == "/http-bind":
         assert options.status == 204 and delete.headers["allow"] == "POST, OPTIONS"
         assert cors(options) == {}, "who names no origin needs no permission"
-    elif path in ("/nothing", "/"):
+    elif path in ("/nothing", "/index.html"):
         assert options.status == delete.status == 404
     else:
         assert options.status == delete.status == 405
