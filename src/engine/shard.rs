@@ -208,7 +208,13 @@ impl Shard {
     /// caller unwinds the effects, closes the socket, then calls [`Shard::check`].
     pub fn abandon(&mut self, link: Option<LinkKey>) {
         self.core.counters.panics += 1;
-        let Some(entry) = link.and_then(|link| self.links.remove(link)) else {
+        for key in tube::lost(self).into_iter().chain(link) {
+            self.abandon_link(key);
+        }
+    }
+
+    fn abandon_link(&mut self, key: LinkKey) {
+        let Some(entry) = self.links.remove(key) else {
             return;
         };
         let Stream::Bound(key) = entry.stream else {

@@ -10,7 +10,7 @@ use std::net::IpAddr;
 
 use foldhash::quality::RandomState;
 
-use super::links::Reading;
+use super::links::{Reading, login_of};
 use super::shard::Shard;
 use super::{backoff, http};
 use crate::base::time::Now;
@@ -127,6 +127,29 @@ pub fn apply(shard: &mut Shard, now: Now, fx: &mut Effects) -> bool {
     }
     fx.tubes = busy;
     acted
+}
+
+/// After a panic: tubes that were in the middle of something. Nothing is left of them but their
+/// links.
+pub fn lost(shard: &mut Shard) -> Vec<LinkKey> {
+    let tubes = &mut shard.tubes;
+    let is_lost =
+        |key: &LinkKey| key.is_marked() && !tubes.bosh.is_here(*key) && !tubes.json.is_here(*key);
+    let links = shard.links.iter().take(shard.links.len());
+    let lost: Vec<LinkKey> = links.map(|(key, _)| key).filter(is_lost).collect();
+    for key in &lost {
+        tubes.bosh.forget(*key);
+        tubes.json.forget(*key);
+        if let Some(login) = login_of(&mut shard.links, *key)
+            && !login.authenticated
+        {
+            tubes.prove(&mut Guest {
+                peer: login.peer,
+                is_unproven: true,
+            });
+        }
+    }
+    lost
 }
 
 /// A deadline of a tube.

@@ -86,6 +86,8 @@ pub fn begin(shard: &mut Shard, key: LinkKey, session: LinkKey, fx: &mut Effects
         is_stuck: false,
         form,
     }));
+    // Whoever reads has shown whose session it is, and may read in as many tabs as it allows.
+    fx.link(key, LinkEffect::Authenticated);
     fx.link(key, LinkEffect::Flush);
 }
 

@@ -77,6 +77,12 @@ impl Sessions {
         self.here.len() + self.places.len()
     }
 
+    /// A tube of which nothing is left.
+    pub fn forget(&mut self, key: LinkKey) {
+        let is_here = |place: &Place| matches!(place, Place::Here(here) if *here == key);
+        self.places.retain(|_, place| !is_here(place));
+    }
+
     /// Whether a tube is one of them, and not in the middle of something.
     pub fn is_here(&self, key: LinkKey) -> bool {
         self.here.contains_key(&key)

@@ -129,6 +129,15 @@ impl Sessions {
         self.get(key).is_some()
     }
 
+    /// A tube of which nothing is left.
+    pub fn forget(&mut self, key: LinkKey) {
+        self.here.remove(key.unmarked());
+        self.subscribers.retain(|_, subscribers| {
+            subscribers.retain(|other| *other != key);
+            !subscribers.is_empty()
+        });
+    }
+
     fn get(&self, key: LinkKey) -> Option<&Tube> {
         self.here.get(key.unmarked())?.as_deref()
     }
@@ -610,3 +619,6 @@ pub fn due(shard: &mut Shard, key: LinkKey, now: Now, fx: &mut Effects) {
     }
     carry_out(shard, key, tube, actions, now, fx);
 }
+
+#[cfg(test)]
+mod tests;
