@@ -25,7 +25,7 @@ mod run;
 mod support;
 
 /// Seeds of an ordinary `cargo test`, and so of every run of CI: a minute of one core.
-const SEEDS: u64 = 600;
+const SEEDS: u64 = 300;
 /// After so many failures there is nothing more to learn.
 const FAILURES_MAX: usize = 10;
 

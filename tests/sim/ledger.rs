@@ -18,6 +18,8 @@ pub struct Sent {
     pub repeated: bool,
     /// The sender's session is over: it would not hear of a bounce.
     pub sender_gone: bool,
+    /// Its sender gave it a name: within a session it goes out once, however often it is sent.
+    pub is_named: bool,
     /// Octets of its text.
     pub octets: usize,
     /// Readers of a page were given it, and did not read for so long that it is kept no longer.
@@ -61,6 +63,7 @@ impl Ledger {
             bounced: false,
             repeated: false,
             sender_gone: false,
+            is_named: false,
             octets: 0,
             was_kept: false,
         });
@@ -132,6 +135,10 @@ impl Ledger {
             .insert((message, full.into(), epoch), ())
             .is_some()
         {
+            assert!(
+                !sent.is_named || sent.repeated,
+                "{full} got m{message} twice"
+            );
             return;
         }
         if sent.repeated {

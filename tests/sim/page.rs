@@ -251,6 +251,7 @@ impl Page {
         self.wanted = self.wanted.max(self.random.below(3).min(1));
         let message = ledger.send(&self.full(), self.epoch, to);
         ledger.sent[message].octets = octets;
+        ledger.sent[message].is_named = true;
         ledger.note(|| format!("{} sends m{message} to {to}", self.full()));
         let fill = "x".repeat(octets);
         let text = json!({
