@@ -57,6 +57,9 @@ pub struct Rules {
     pub replay_events_max: usize,
     /// Octets of events nobody was given, above which no more are taken from the stream.
     pub backlog_octets_max: usize,
+    /// Stanzas that the stream may be left without an acknowledgement for; the stream has a bound
+    /// above which it takes a client for slow.
+    pub unacknowledged_max: u32,
     /// Octets of a stanza; a request that would become a longer one is refused.
     pub stanza_octets_max: usize,
     /// Addresses of which the last presence is kept.
@@ -87,6 +90,7 @@ impl Default for Rules {
             replay_octets_max: 262_144,
             replay_events_max: 1_024,
             backlog_octets_max: 131_072,
+            unacknowledged_max: 500,
             stanza_octets_max: 262_144,
             present_max: 4_096,
             present_octets_max: 262_144,

@@ -148,13 +148,16 @@ impl Sessions {
 
     fn rules(&mut self, core: &Core) -> Arc<Rules> {
         let limits = &core.policy.limits;
+        let defaults = Rules::default();
         let rules = Rules {
             login_timeout: limits.login_timeout,
             poll_timeout: limits.json_poll_timeout,
             grace: limits.json_grace,
             stanza_octets_max: limits.stanza_octets_max,
+            unacknowledged_max: u32::try_from(limits.queue_stanzas_max / 2).unwrap_or(u32::MAX),
+            replay_octets_max: defaults.replay_octets_max.min(limits.queue_octets_max / 2),
             topics: core.policy.http.topics.clone(),
-            ..Rules::default()
+            ..defaults
         };
         match &self.rules {
             Some(same) if **same == rules => same.clone(),

@@ -472,7 +472,19 @@ impl<T: Copy + PartialEq> Session<T> {
             }
         };
         self.owed_from = at;
-        owed.map_or(self.received, |kept| kept.before)
+        let owed = owed.map_or(self.received, |kept| kept.before);
+        let waiting = self.received.wrapping_sub(owed);
+        if waiting <= self.rules.unacknowledged_max {
+            return owed;
+        }
+        // Who reads is not slow: what was given may be asked for again, and is not owed any more.
+        let place = usize::try_from(self.ungiven.saturating_sub(first)).unwrap_or(usize::MAX);
+        let given = self
+            .kept
+            .get(place)
+            .map_or(self.received, |kept| kept.before);
+        let surplus = waiting - self.rules.unacknowledged_max;
+        owed.wrapping_add(surplus.min(given.wrapping_sub(owed)))
     }
 
     /// Acknowledges to the stream, if there is news of so many stanzas.
