@@ -490,6 +490,7 @@ impl Page {
                         from: None,
                         is_error: true,
                         is_delayed: false,
+                        stanza_id: None,
                     };
                     ledger.came(&full, self.epoch, &arrival);
                 }
@@ -531,12 +532,7 @@ impl Page {
             Some(&*message.to_string()),
             "{event}"
         );
-        let Some(session) = &mut self.session else {
-            return;
-        };
         let repeated = ledger.sent[message].repeated;
-        let is_new = session.came.insert((message, "message"));
-        assert!(is_new || repeated, "{full}: twice in one session: {event}");
         let stanza_id = event["stanza_id"]["id"].as_str().map(str::to_owned);
         if let Some(known) = self.known.get(&message)
             && !repeated
@@ -545,12 +541,13 @@ impl Page {
             assert_eq!(known, &stanza_id, "{full}: it came under another name");
             return ledger.note(|| format!("{full} got m{message} again"));
         }
-        self.known.insert(message, stanza_id);
+        self.known.insert(message, stanza_id.clone());
         let arrival = Arrival {
             message,
             from: event["from"].as_str(),
             is_error: false,
             is_delayed: !event["delay"].is_null(),
+            stanza_id,
         };
         ledger.came(&full, self.epoch, &arrival);
     }

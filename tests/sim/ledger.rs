@@ -32,6 +32,7 @@ pub struct Arrival<'a> {
     pub from: Option<&'a str>,
     pub is_error: bool,
     pub is_delayed: bool,
+    pub stanza_id: Option<String>,
 }
 
 /// Everything that was sent.
@@ -40,7 +41,8 @@ pub struct Ledger {
     pub sent: Vec<Sent>,
     /// The last message in order, by what must be in order.
     last: BTreeMap<(String, usize, String, String, usize, bool), usize>,
-    seen: BTreeMap<(usize, String, usize), ()>,
+    /// What came to whom, by its `stanza_id`.
+    seen: BTreeMap<(usize, String, usize), Option<String>>,
     /// A shortened history, told when something fails.
     pub history: Vec<String>,
     pub stream_errors: usize,
@@ -110,6 +112,10 @@ impl Ledger {
             from: dom.attr("from"),
             is_error: dom.attr("type") == Some("error"),
             is_delayed: dom.child("delay").is_some(),
+            stanza_id: dom
+                .child("stanza-id")
+                .and_then(|stanza_id| stanza_id.attr("id"))
+                .map(str::to_owned),
         };
         self.came(full, epoch, &arrival);
     }
@@ -130,15 +136,12 @@ impl Ledger {
             "m{message}: the stamp"
         );
         sent.received += 1;
-        if self
-            .seen
-            .insert((message, full.into(), epoch), ())
-            .is_some()
-        {
-            assert!(
-                !sent.is_named || sent.repeated,
-                "{full} got m{message} twice"
-            );
+        // What another device had and did not acknowledge may come to this one again.
+        let stanza_id = arrival.stanza_id.clone();
+        let place = (message, full.to_owned(), epoch);
+        if let Some(first) = self.seen.insert(place, stanza_id.clone()) {
+            let is_known = first == stanza_id || !sent.is_named || sent.repeated;
+            assert!(is_known, "{full} got m{message} under two names");
             return;
         }
         if sent.repeated {
