@@ -213,7 +213,9 @@ impl Depot {
         self.replies.clear();
         self.refusing = None;
         self.unsynced = false;
-        if let Kept::Memory(backend) = &self.kept {
+        if let Kept::Memory(backend) = &mut self.kept {
+            // Nobody is left to be answered: the next process has tickets of the same names.
+            backend.commit(&mut Replies::new());
             return backend.recovered();
         }
         self.kept = Kept::Nothing;
