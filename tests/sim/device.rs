@@ -43,6 +43,8 @@ pub struct Device {
     pub management: Option<Management>,
     /// Whether it went before it heard that it can be resumed: the server may wait for it.
     pub unheard: bool,
+    /// Whether it has just gone in order, and the server may not have read that yet.
+    pub says_goodbye: bool,
     /// Numbers its sessions: order is promised within one.
     pub epoch: usize,
     pub priority: i8,
@@ -106,6 +108,7 @@ impl Device {
             bosh: RefCell::default(),
             management: None,
             unheard: false,
+            says_goodbye: false,
             epoch: 0,
             priority: 0,
             available: None,
@@ -244,6 +247,7 @@ impl Device {
             }
         }
         self.end_session(ledger);
+        self.says_goodbye = true;
         self.state = State::Off;
     }
 

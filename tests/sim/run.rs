@@ -502,6 +502,10 @@ impl Run {
         if self.random.chance(30) {
             self.calm();
             self.ledger.note(|| "the server stops and starts".into());
+            // A server that stops reads no more: it writes down who may come back.
+            for device in &mut self.devices {
+                device.unheard |= std::mem::take(&mut device.says_goodbye);
+            }
             self.world.stop();
         } else {
             let how = *self.random.pick(&[Crash::Killed, Crash::PowerLost]);
@@ -533,6 +537,9 @@ impl Run {
                 page.flushed();
             }
             if !self.pump() {
+                for device in &mut self.devices {
+                    device.says_goodbye = false;
+                }
                 return;
             }
         }
