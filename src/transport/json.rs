@@ -55,6 +55,8 @@ pub struct Rules {
     pub replay_octets_max: usize,
     /// Number of such events.
     pub replay_events_max: usize,
+    /// The same, where the oldest one is of no message: a busy topic fills no more.
+    pub replay_spare_max: usize,
     /// Octets of events nobody was given, above which no more are taken from the stream.
     pub backlog_octets_max: usize,
     /// Stanzas that the stream may be left without an acknowledgement for; the stream has a bound
@@ -89,6 +91,7 @@ impl Default for Rules {
             replay: Duration::from_secs(120),
             replay_octets_max: 262_144,
             replay_events_max: 1_024,
+            replay_spare_max: 256,
             backlog_octets_max: 131_072,
             unacknowledged_max: 500,
             stanza_octets_max: 262_144,

@@ -442,6 +442,7 @@ impl<T: Copy + PartialEq> Session<T> {
                 true => {
                     self.kept_octets > self.rules.replay_octets_max
                         || self.kept.len() > self.rules.replay_events_max
+                        || (self.kept.len() > self.rules.replay_spare_max && !oldest.is_owed())
                         || oldest.since.after(self.rules.replay) <= now
                 }
                 false => self.backlog_octets > self.rules.backlog_octets_max && oldest.is_spare(),
