@@ -474,18 +474,17 @@ impl<T: Copy + PartialEq> Session<T> {
         };
         self.owed_from = at;
         let owed = owed.map_or(self.received, |kept| kept.before);
-        let waiting = self.received.wrapping_sub(owed);
-        if waiting <= self.rules.unacknowledged_max {
-            return owed;
-        }
         // Who reads is not slow: what was given may be asked for again, and is not owed any more.
         let place = usize::try_from(self.ungiven.saturating_sub(first)).unwrap_or(usize::MAX);
         let given = self
             .kept
             .get(place)
             .map_or(self.received, |kept| kept.before);
-        let surplus = waiting - self.rules.unacknowledged_max;
-        owed.wrapping_add(surplus.min(given.wrapping_sub(owed)))
+        let surplus = self.received.wrapping_sub(owed);
+        let surplus = surplus.saturating_sub(self.rules.unacknowledged_max);
+        let handled = owed.wrapping_add(surplus.min(ahead(owed, given)));
+        // What was told once is not taken back, though nobody may have it any more.
+        self.told.wrapping_add(ahead(self.told, handled))
     }
 
     /// Acknowledges to the stream, if there is news of so many stanzas.
@@ -547,6 +546,14 @@ impl Kept {
             self.event.name,
             "message" | "receipt" | "carbon" | "failure"
         )
+    }
+}
+
+/// How far one counter is ahead of another, in the order of counters that wrap around.
+const fn ahead(of: u32, counter: u32) -> u32 {
+    match counter.wrapping_sub(of) {
+        far if far > u32::MAX / 2 => 0,
+        far => far,
     }
 }
 

@@ -434,3 +434,36 @@ fn topics_are_for_who_asked() {
     talk.publish("news", "2");
     assert_eq!(talk.types(2), Vec::<String>::new());
 }
+
+/// When the last reader goes, what the stream was told is not taken back, and of what nobody was
+/// given it is told nothing.
+#[test]
+fn a_reader_that_goes_takes_nothing_back() {
+    let rules = Rules {
+        unacknowledged_max: 4,
+        ..Rules::default()
+    };
+    let mut talk = Talk::open(rules);
+    talk.attach(1, Kind::EventStream, None);
+    let write = |talk: &mut Talk, number: usize| {
+        talk.romeo(&format!(
+            "<message to='juliet@localhost' type='chat'><body>{number}</body></message>"
+        ));
+    };
+    for number in 0..40 {
+        write(&mut talk, number);
+    }
+    let told = talk.session.told;
+    assert!(told > 30);
+    talk.detach(1);
+    for number in 40..60 {
+        write(&mut talk, number);
+    }
+    talk.wait(5);
+    assert!(!talk.session.is_over());
+    assert_eq!(talk.session.told, told);
+    talk.attach(2, Kind::EventStream, Some("e-0"));
+    let got = talk.take(2);
+    let bodies = got.iter().filter(|event| event["body"].is_string());
+    assert_eq!(bodies.count(), 60);
+}
