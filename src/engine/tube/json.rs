@@ -344,7 +344,8 @@ pub fn said(
     match request::read(text, None, &mut scanner, &bounds) {
         Ok(asked) => request(shard, key, link, asked, now, fx),
         Err(why) => visit(shard, key, now, fx, |session, actions| {
-            session.refuse_request(link, None, why, actions);
+            let id = request::name_of(text, bounds.octets_max);
+            session.refuse_request(link, id.as_deref(), why, actions);
         }),
     }
     shard.give_scanner(scanner);
