@@ -6,7 +6,7 @@
 use super::input::{Origin, Secured};
 use super::links::{Link, Login, Moving, Reading, Released, Stream, login_of};
 use super::shard::{Shard, install};
-use super::{backoff, http, lifecycle, resumption};
+use super::{backoff, displace, http, lifecycle, resumption};
 use crate::base::event::Event;
 use crate::base::time::Now;
 use crate::features::disco;
@@ -401,6 +401,10 @@ pub fn loaded(ctx: &mut Ctx<'_>, key: AccountKey, reply: Reply) {
 /// RFC 6120 section 7: the resource becomes a session.
 fn bind(shard: &mut Shard, key: LinkKey, resource: Option<Box<str>>, now: Now, fx: &mut Effects) {
     let resource = resource.unwrap_or_else(|| shard.core.token().as_str().into());
+    let account = login_of(&mut shard.links, key).and_then(|login| login.negotiation.account());
+    if let Some(account) = account.map(|account| account.as_str().to_owned()) {
+        displace::make_room(shard, &account, &resource, now, fx);
+    }
     let Some((account, queue)) = take_queue(shard, key) else {
         return;
     };

@@ -396,6 +396,18 @@ pub fn gone(shard: &mut Shard, key: LinkKey, link: LinkKey, now: Now, fx: &mut E
     });
 }
 
+/// Since when nobody has read a session, or asked it for anything; `None`: somebody does.
+pub fn unread_since(shard: &Shard, key: LinkKey) -> Option<Moment> {
+    shard.tubes.json.get(key)?.session.unread_since()
+}
+
+/// Ends a session that nobody reads as when its grace time is over.
+pub fn give_up(shard: &mut Shard, key: LinkKey, now: Now, fx: &mut Effects) {
+    visit(shard, key, now, fx, |session, actions| {
+        session.finish(problem::GRACE_OVER, actions);
+    });
+}
+
 /// What a session says of itself.
 pub fn describe(shard: &Shard, key: LinkKey) -> Option<Answer> {
     let tube = shard.tubes.json.get(key)?;

@@ -333,6 +333,15 @@ impl<T: Copy + PartialEq> Session<T> {
         actions.push(Action::Lost);
     }
 
+    /// Since when there is neither a reader nor a request; `None`: there is, or the session is not
+    /// open.
+    pub fn unread_since(&self) -> Option<Moment> {
+        let waits = |sending: &Sending<T>| !sending.waiting.is_empty();
+        let is_asked = !self.asks.is_empty() || self.sending.iter().any(waits);
+        let is_unread = self.readers.is_empty() && matches!(self.phase, Phase::Open);
+        (is_unread && !is_asked).then_some(self.idle_since)
+    }
+
     /// Whether nothing will come of this session any more.
     pub const fn is_over(&self) -> bool {
         matches!(self.phase, Phase::Over)

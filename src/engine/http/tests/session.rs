@@ -14,6 +14,8 @@ use crate::transport::json::topic::Topics;
 
 /// Peers and networks that it has to withstand.
 mod hostile;
+/// How much there is room for, and who makes room.
+mod room;
 
 const HANDSHAKE: &str = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
