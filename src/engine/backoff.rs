@@ -86,8 +86,13 @@ impl Backoff {
 
     /// Whether this address must wait before it tries this account again.
     pub fn must_wait(&self, peer: IpAddr, account: &str, now: Moment) -> bool {
-        let until = self.waits.get(&self.pair(peer, account));
-        until.is_some_and(|until| *until > now)
+        self.wait(peer, account, now).is_some()
+    }
+
+    /// How long this address must wait before it tries this account again, if it must.
+    pub fn wait(&self, peer: IpAddr, account: &str, now: Moment) -> Option<Duration> {
+        let until = self.waits.get(&self.pair(peer, account))?;
+        Some(until.since(now)).filter(|wait| !wait.is_zero())
     }
 
     /// What the home of an account said.

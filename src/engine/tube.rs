@@ -33,6 +33,14 @@ pub struct Tubes {
     scratch: Vec<u8>,
 }
 
+/// Whether there is room for one more tube.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Room {
+    Free,
+    NotForThisAddress,
+    None,
+}
+
 /// Who is at the other end of a tube.
 pub struct Guest {
     peer: IpAddr,
@@ -53,15 +61,19 @@ impl Tubes {
         self.bosh.entries() + self.json.entries() + self.unproven.len()
     }
 
-    /// Whether there is no room for one more, of anybody or of this address. A tube has no socket
+    /// Whether there is room for one more, of anybody and of this address. A tube has no socket
     /// that could be counted, so tubes are bounded as sockets are.
-    fn is_full(&self, peer: IpAddr, core: &Core) -> bool {
+    fn room(&self, peer: IpAddr, core: &Core) -> Room {
         let limits = &core.policy.limits;
         let of_address = self.unproven.get(&peer).copied().unwrap_or(0);
         let share = limits.links_max / usize::from(core.shards.max(1));
         let reached = |bound: usize, count: usize| bound > 0 && count >= bound;
         let here = self.bosh.count() + self.json.count();
-        reached(limits.links_per_address_max, of_address) || reached(share, here)
+        match reached(limits.links_per_address_max, of_address) {
+            true => Room::NotForThisAddress,
+            false if reached(share, here) => Room::None,
+            false => Room::Free,
+        }
     }
 
     fn admit(&mut self, peer: IpAddr) -> Guest {

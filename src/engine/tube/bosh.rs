@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use foldhash::quality::RandomState;
 
-use super::{Guest, unread_octets};
+use super::{Guest, Room, unread_octets};
 use crate::base::time::{Moment, Now};
 use crate::engine::links::{Link, Released};
 use crate::engine::reading::bounds_of_requests;
@@ -164,7 +164,7 @@ fn begin(
     if shard.stopping {
         return refuse(shard, ticket, Condition::SystemShutdown, now, fx);
     }
-    if shard.tubes.is_full(peer, &shard.core) {
+    if shard.tubes.room(peer, &shard.core) != Room::Free {
         return refuse(shard, ticket, Condition::PolicyViolation, now, fx);
     }
     // Its first 16 bits say where it was born; the others are nobody's to guess.

@@ -33,7 +33,7 @@ use self::login::Login;
 use self::readers::Reader;
 use self::requests::{Ask, Remembered, Sending};
 use super::event::Event;
-use super::problem::{self, Problem};
+use super::problem::{self, Foreign, Problem};
 use super::topic;
 use super::writer::Object;
 use super::{Cursor, Rules};
@@ -66,6 +66,8 @@ pub struct Answer {
     pub body: Arc<[u8]>,
     /// Of a poll: for its `ETag`.
     pub cursor: Option<Cursor>,
+    /// Seconds: for its `Retry-After`.
+    pub retry_after: Option<u32>,
 }
 
 /// The type of an answer.
@@ -81,6 +83,17 @@ impl Answer {
         answer(202, Vec::new())
     }
 
+    /// The stream refused it.
+    fn foreign(why: &Foreign) -> Self {
+        Self {
+            status: why.status,
+            media: Media::Problem,
+            body: why.to_json().into(),
+            cursor: None,
+            retry_after: why.retry_after(),
+        }
+    }
+
     /// A request is refused.
     pub fn refusal(why: Problem) -> Self {
         Self {
@@ -88,6 +101,7 @@ impl Answer {
             media: Media::Problem,
             body: why.to_json().into(),
             cursor: None,
+            retry_after: why.retry_after(),
         }
     }
 }
@@ -289,11 +303,10 @@ impl<T: Copy + PartialEq> Session<T> {
             .text("type", "closed")
             .object("problem", |object| why.write_members(object));
         object.end();
-        self.end(&json, &why.to_json(), why.status, actions);
+        self.end(&json, &Answer::refusal(why), actions);
     }
 
-    fn end(&mut self, closed: &[u8], body: &[u8], status: u16, actions: &mut Vec<Action<T>>) {
-        let body: Arc<[u8]> = body.into();
+    fn end(&mut self, closed: &[u8], refusal: &Answer, actions: &mut Vec<Action<T>>) {
         let mut waiting: SmallVec<[T; 4]> = SmallVec::new();
         if let Phase::Login(login) = &self.phase {
             waiting.extend(login.ticket);
@@ -306,12 +319,7 @@ impl<T: Copy + PartialEq> Session<T> {
         self.asks.clear();
         let refused = |ticket| Action::Answer {
             ticket,
-            answer: Answer {
-                status,
-                media: Media::Problem,
-                body: body.clone(),
-                cursor: None,
-            },
+            answer: refusal.clone(),
         };
         actions.extend(waiting.into_iter().map(refused));
         let closed = Event {
@@ -540,6 +548,7 @@ fn answer(status: u16, body: Vec<u8>) -> Answer {
         media: Media::Json,
         body: body.into(),
         cursor: None,
+        retry_after: None,
     }
 }
 

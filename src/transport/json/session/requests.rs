@@ -8,7 +8,7 @@ use foldhash::quality::RandomState;
 use smallvec::{SmallVec, smallvec};
 use smol_str::SmolStr;
 
-use super::{Action, Answer, Media, Phase, Session, TELL_STANZAS, answer};
+use super::{Action, Answer, Phase, Session, TELL_STANZAS, answer};
 use crate::base::time::Moment;
 use crate::transport::json::Cursor;
 use crate::transport::json::event::Event;
@@ -354,12 +354,7 @@ impl<T: Copy + PartialEq> Session<T> {
             let json = refused(ask.request_id, why.status, write);
             return say(ask.ticket, json, actions);
         }
-        let answer = Answer {
-            status: why.status,
-            media: Media::Problem,
-            body: why.to_json().into(),
-            cursor: None,
-        };
+        let answer = Answer::foreign(why);
         let ticket = ask.ticket;
         actions.push(Action::Answer { ticket, answer });
     }

@@ -105,6 +105,7 @@ fn who_is_read_or_just_was_makes_no_room() {
     let answer = log_in(&mut house, "late");
     assert_eq!(status_of(&answer), "503", "{answer}");
     assert_eq!(content(&answer)["code"], "resource-constraint");
+    assert!(answer.contains("\r\nRetry-After: 5\r\n"), "{answer}");
     // One of them is between two polls.
     let polled = &sessions[1];
     let (_, answer) = house.ask("DELETE", "/v1/session", polled, "");
@@ -116,4 +117,60 @@ fn who_is_read_or_just_was_makes_no_room() {
     assert_eq!(status_of(&log_in(&mut house, "late")), "503");
     house.world.advance(Duration::from_secs(1));
     assert_eq!(status_of(&log_in(&mut house, "late")), "201");
+}
+
+/// RFC 9110 section 15.6.4.
+#[test]
+fn every_503_says_when_to_come_again() {
+    let mut house = House::with(
+        1,
+        Limits {
+            links_max: 3,
+            ..Limits::default()
+        },
+    );
+    let after = |answer: &str, code: &str| {
+        assert_eq!(status_of(answer), "503", "{answer}");
+        assert_eq!(content(answer)["code"], code, "{answer}");
+        let head = answer.split_once("\r\n\r\n").unwrap().0;
+        let field = head
+            .lines()
+            .find_map(|line| line.strip_prefix("Retry-After: "));
+        field.map(|seconds| seconds.parse::<u32>().unwrap())
+    };
+    // As long as the wrong passwords before it make it wait.
+    let wrong = json!({"user": "nurse@localhost", "password": "wrong"}).to_string();
+    for wait in [1, 2, 4] {
+        loop {
+            let (_, answer) = house.ask("POST", "/v1/session", "", &wrong);
+            if status_of(&answer) == "503" {
+                assert_eq!(after(&answer, "temporary-auth-failure"), Some(wait));
+                break;
+            }
+            assert_eq!(status_of(&answer), "401", "{answer}");
+        }
+        house.world.advance(Duration::from_secs(wait.into()));
+    }
+    // Nobody else has the right to say when.
+    let session = open(&mut house, "0");
+    let ask = json!({"kind": "get", "to": "localhost", "xml": ["<q xmlns='a:b'/>"]}).to_string();
+    let (_, answer) = house.ask("POST", "/v1/iq", &session, &ask);
+    assert_eq!(after(&answer, "service-unavailable"), None);
+    for number in 1..3 {
+        open(&mut house, &number.to_string());
+    }
+    assert_eq!(
+        after(&log_in(&mut house, "3"), "resource-constraint"),
+        Some(5)
+    );
+    let (poll, _) = house.ask("GET", "/v1/events?cursor=", &session, "");
+    let cursor = content(&house.ask("GET", "/v1/session", &session, "").1)["cursor"].clone();
+    let path = format!("/v1/events?cursor={}", cursor.as_str().unwrap());
+    let (held, answer) = house.ask("GET", &path, &session, "");
+    assert_eq!(answer, "");
+    house.world.hang_up(poll);
+    house.world.tell_all(|| Command::Stop);
+    house.world.settle();
+    let answer = read(&mut house.world, held);
+    assert_eq!(after(&answer, "stopping"), Some(5));
 }
