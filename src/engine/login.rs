@@ -253,6 +253,9 @@ fn proceed(
     match step {
         Step::Continue => {}
         Step::Failed(condition) => {
+            if let Some(attempt) = login.attempt.take() {
+                shard.backoff.end(attempt);
+            }
             let claimed = login.negotiation.claimed();
             let account: Box<str> = claimed.map_or("", BareJid::as_str).into();
             let peer = login.peer;
@@ -270,9 +273,10 @@ fn proceed(
             fx.link(key, LinkEffect::StartTls);
         }
         Step::LoadKeys(account) => {
-            let peer = login.peer;
+            login.attempt = shard.backoff.begin(login.peer, account.as_str(), now.mono);
+            let is_admitted = login.attempt.is_some();
             wait(shard, key, fx);
-            if shard.backoff.must_wait(peer, account.as_str(), now.mono) {
+            if !is_admitted {
                 return keys(shard, key, Reply::Refused(Refusal::Failed), now, fx);
             }
             let mut ctx = Ctx {
@@ -329,6 +333,9 @@ fn authenticated(shard: &mut Shard, key: LinkKey, account: &BareJid, now: Now, f
     link.scope = link.fresh_scope();
     if let Some(login) = link.login() {
         login.authenticated = true;
+        if let Some(attempt) = login.attempt.take() {
+            shard.backoff.end(attempt);
+        }
     }
     fx.link(key, LinkEffect::Authenticated);
     let home = shard.core.home(account.as_str());

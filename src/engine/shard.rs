@@ -146,6 +146,7 @@ impl Shard {
     pub fn rest(&mut self) {
         self.core.rest();
         self.tubes.rest();
+        self.backoff.forget_decided();
         self.due.shrink_to(RESTING_MAX);
         self.answered.shrink_to(RESTING_MAX);
         self.scanners.truncate(RESTING_MAX);
