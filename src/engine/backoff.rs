@@ -4,6 +4,9 @@
 //! The home of an account counts for all shards, and tells them when somebody has to wait: so it
 //! does not matter which shard an attempt comes to, and an attempt asks no other shard. That an
 //! attempt succeeded is seen at home, where its link goes.
+//!
+//! Attempts that are under way count where they are: of a pair no more of them are open at once, on
+//! each shard, than could fail one after the other before the next has to wait.
 
 use std::collections::HashMap;
 use std::hash::BuildHasher;

@@ -142,15 +142,16 @@ pub fn apply(shard: &mut Shard, now: Now, fx: &mut Effects) -> bool {
 }
 
 /// After a panic: tubes that were in the middle of something. Nothing is left of them but their
-/// links.
-pub fn lost(shard: &mut Shard) -> Vec<LinkKey> {
+/// links. And the sockets that read from them, or wait for an answer of theirs.
+pub fn lost(shard: &mut Shard) -> (Vec<LinkKey>, Vec<LinkKey>) {
     let tubes = &mut shard.tubes;
     let is_lost =
         |key: &LinkKey| key.is_marked() && !tubes.bosh.is_here(*key) && !tubes.json.is_here(*key);
     let links = shard.links.iter().take(shard.links.len());
     let lost: Vec<LinkKey> = links.map(|(key, _)| key).filter(is_lost).collect();
+    let mut sids = Vec::new();
     for key in &lost {
-        tubes.bosh.forget(*key);
+        sids.extend(tubes.bosh.forget(*key));
         tubes.json.forget(*key);
         if let Some(login) = login_of(&mut shard.links, *key)
             && !login.authenticated
@@ -161,7 +162,10 @@ pub fn lost(shard: &mut Shard) -> Vec<LinkKey> {
             });
         }
     }
-    lost
+    let links = shard.links.iter().take(shard.links.len());
+    let readers = links.filter(|(_, link)| http::is_with(link, &lost, &sids));
+    let readers = readers.map(|(key, _)| key).collect();
+    (lost, readers)
 }
 
 /// A deadline of a tube.

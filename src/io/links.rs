@@ -236,7 +236,7 @@ impl Links {
         }
     }
 
-    /// Closes the links that made the shard panic: the engine has forgotten them.
+    /// Closes the links that a panic took away: the engine has forgotten them.
     pub(super) fn drop_condemned(&mut self, shard: &mut Guarded) {
         for key in shard.take_condemned() {
             self.remove(key);

@@ -77,10 +77,15 @@ impl Sessions {
         self.here.len() + self.places.len()
     }
 
-    /// A tube of which nothing is left.
-    pub fn forget(&mut self, key: LinkKey) {
+    /// A tube of which nothing is left. Returns what it was called.
+    pub fn forget(&mut self, key: LinkKey) -> Option<u128> {
         let is_here = |place: &Place| matches!(place, Place::Here(here) if *here == key);
-        self.places.retain(|_, place| !is_here(place));
+        let mut places = self.places.iter();
+        let sid = places
+            .find(|(_, place)| is_here(place))
+            .map(|(sid, _)| *sid)?;
+        self.places.remove(&sid);
+        Some(sid)
     }
 
     /// Whether a tube is one of them, and not in the middle of something.
