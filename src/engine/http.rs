@@ -82,6 +82,8 @@ struct Incoming {
     head: Vec<u8>,
     body: Body,
     content: Vec<u8>,
+    /// Octets of the content that say whose it is; `None`: the head did, or it was looked at.
+    unproven_max: Option<usize>,
 }
 
 /// The octets of a request: its head, and its body without framing.
@@ -331,7 +333,6 @@ fn take_head(
     now: Now,
     fx: &mut Effects,
 ) -> Result<Option<usize>, Refusal> {
-    let body_max = shard.core.policy.limits.stanza_octets_max as u64;
     let bounds = bounds(&shard.core.policy.limits);
     let due = now
         .mono
@@ -356,7 +357,14 @@ fn take_head(
         serve(shard, key, &bytes[..octets], &request, &[], now, fx);
         return Ok(Some(octets));
     }
-    let body = Body::new(request.framing, body_max)?;
+    let is_bosh = request.path == bosh::PATH;
+    let limits = &shard.core.policy.limits;
+    let body_max = match is_bosh || session::is_proven(shard, &request) {
+        true => limits.stanza_octets_max,
+        false => limits.preauth_stanza_octets_max,
+    };
+    let unproven_max = is_bosh.then_some(limits.preauth_stanza_octets_max);
+    let body = Body::new(request.framing, body_max as u64)?;
     if request.expects_continue {
         let Some(conn) = conn_of(&mut shard.links, key) else {
             return Ok(None);
@@ -370,6 +378,7 @@ fn take_head(
         head: bytes[..octets].to_vec(),
         body,
         content: shard.core.pool.take(),
+        unproven_max,
     });
     let taken = take_body(shard, key, incoming, &bytes[octets..], now, fx)?;
     Ok(Some(octets + taken.unwrap_or(0)))
@@ -385,6 +394,15 @@ fn take_body(
     fx: &mut Effects,
 ) -> Result<Option<usize>, Refusal> {
     let taken = incoming.body.take(bytes, &mut incoming.content)?;
+    if let Some(octets_max) = incoming.unproven_max
+        && let Some(beginning) = incoming.content.get(..octets_max)
+        && beginning.len() < incoming.content.len()
+    {
+        if !tube::bosh::is_proven(shard, beginning) {
+            return Err(Refusal::BodyTooLong);
+        }
+        incoming.unproven_max = None;
+    }
     if !taken.done {
         if let Some(conn) = conn_of(&mut shard.links, key) {
             conn.incoming = Some(incoming);

@@ -403,6 +403,12 @@ pub fn unread_since(shard: &Shard, key: LinkKey) -> Option<Moment> {
     shard.tubes.json.get(key)?.session.unread_since()
 }
 
+/// Whether the login of a session is done.
+pub fn is_open(shard: &Shard, key: LinkKey) -> bool {
+    let tube = shard.tubes.json.get(key);
+    tube.is_some_and(|tube| tube.session.is_open())
+}
+
 /// Ends a session that nobody reads as when its grace time is over.
 pub fn give_up(shard: &mut Shard, key: LinkKey, now: Now, fx: &mut Effects) {
     visit(shard, key, now, fx, |session, actions| {
