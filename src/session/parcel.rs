@@ -42,7 +42,9 @@ pub enum Letter {
     Tube(Box<dyn Any + Send>),
     /// A session that was born there has ended.
     Left { sid: u128 },
-    /// What was published to a topic.
+    /// What was published to a topic that is at home there.
+    Publish { topic: Arc<str>, json: Arc<[u8]> },
+    /// The home of a topic passes it on to everybody.
     Publication { topic: Arc<str>, json: Arc<[u8]> },
     /// A login failed for an account that is at home there.
     LoginFailed { pair: u64 },
@@ -55,7 +57,7 @@ impl Letter {
         let body = match self {
             Self::Post { body, .. } => body.len(),
             Self::Answer { body, .. } => body.len(),
-            Self::Publication { json, .. } => json.len(),
+            Self::Publish { json, .. } | Self::Publication { json, .. } => json.len(),
             Self::Gone { .. } | Self::Tube(_) | Self::Left { .. } => 0,
             Self::LoginFailed { .. } | Self::MustWait { .. } => 0,
         };

@@ -422,8 +422,16 @@ pub fn describe(shard: &Shard, key: LinkKey) -> Option<Answer> {
     Some(tube.session.describe())
 }
 
-/// What a program published, to all shards.
+/// What a program published, to all shards. A topic has a home, as accounts have: everything goes
+/// there first, so that all shards hear it in one order.
 pub fn publish(shard: &mut Shard, topic: &Arc<str>, json: &Arc<[u8]>, now: Now, fx: &mut Effects) {
+    let home = shard.core.home(topic);
+    if home != shard.core.shard {
+        return fx.batch(home).post(Letter::Publish {
+            topic: topic.clone(),
+            json: json.clone(),
+        });
+    }
     for to in (0..shard.core.shards).filter(|to| *to != shard.core.shard) {
         fx.batch(to).post(Letter::Publication {
             topic: topic.clone(),
