@@ -61,8 +61,7 @@ impl<T: Copy + PartialEq> Session<T> {
         }
         if matches!(self.phase, Phase::Open) {
             self.give(now, actions);
-            self.tell(TELL_STANZAS, actions);
-            self.tell_soon(now);
+            self.tell(TELL_STANZAS, now, actions);
         }
         taken
     }
@@ -116,7 +115,7 @@ impl<T: Copy + PartialEq> Session<T> {
             b"a" if element.namespace() == ns::SM => {
                 let handled = element.attr("h").and_then(|h| h.parse().ok());
                 if let Some(handled) = handled {
-                    self.stored(handled, scratch, now, actions);
+                    self.stored(handled, now, actions);
                 }
             }
             b"r" if element.namespace() == ns::SM => {
@@ -169,28 +168,23 @@ impl<T: Copy + PartialEq> Session<T> {
 
     /// The stream has the first `handled` stanzas of ours for good (XEP-0198). Streams of ours say
     /// so unasked; to ask would bring the answer before the journal's.
-    fn stored(
-        &mut self,
-        handled: u32,
-        scratch: &mut Vec<u8>,
-        now: Moment,
-        actions: &mut Vec<Action<T>>,
-    ) {
+    fn stored(&mut self, handled: u32, now: Moment, actions: &mut Vec<Action<T>>) {
         while let Some(sending) = self.sending.front() {
             // In the order of counters that wrap around.
             if handled.wrapping_sub(sending.number) > u32::MAX / 2 {
                 break;
             }
             if let Some(sending) = self.sending.pop_front() {
-                self.keep("sent", self.received, scratch, now, |out| {
-                    out.extend_from_slice(&sending.members);
-                });
+                self.keep_shared("sent", self.received, sending.event, now);
                 let cursor = self.cursor();
                 for ticket in sending.waiting {
                     let answer = super::requests::stored_answer(&sending.id, Some(cursor));
                     actions.push(Action::Answer { ticket, answer });
                 }
-                self.remember(&sending.id, now);
+                if let Some(name) = sending.name {
+                    self.remembered.add(name, now, self.rules.remembered_max);
+                    self.due_by(now.after(self.rules.remembered));
+                }
             }
         }
     }

@@ -330,6 +330,7 @@ impl<T: Copy + PartialEq> Session<T> {
         });
         octets.extend_from_slice(&login.presence);
         self.sent = 2 + u32::from(!login.presence.is_empty());
+        self.deadline = self.earliest();
         actions.push(Action::Stream(octets));
         if let Some(ticket) = login.ticket {
             let mut body = Vec::new();

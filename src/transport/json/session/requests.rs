@@ -1,14 +1,13 @@
 //! What is asked for.
 
-use std::hash::BuildHasher as _;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 use std::time::Duration;
 
-use foldhash::quality::RandomState;
 use smallvec::{SmallVec, smallvec};
 use smol_str::SmolStr;
 
-use super::{Action, Answer, Media, Phase, Session, TELL_STANZAS, answer};
+use super::remembered::Name;
+use super::{Action, Answer, Media, Phase, Session, TELL_STANZAS, answer, write_start};
 use crate::base::time::Moment;
 use crate::transport::json::Cursor;
 use crate::transport::json::event::Event;
@@ -23,21 +22,13 @@ pub(super) struct Sending<T> {
     /// Its number among our stanzas.
     pub number: u32,
     pub id: SmolStr,
+    /// If its client named it.
+    pub name: Option<Name>,
     /// What readers are told when it is stored.
-    pub members: Box<[u8]>,
+    pub event: Arc<[u8]>,
     /// Requests over HTTP that wait for that.
     pub waiting: SmallVec<[T; 1]>,
 }
-
-/// A message that was stored: the digest of its name, which is all that a repetition needs.
-#[derive(Debug)]
-pub(super) struct Remembered {
-    digest: u64,
-    pub since: Moment,
-}
-
-/// Nobody outside knows which names have equal digests.
-static NAMES: LazyLock<RandomState> = LazyLock::new(RandomState::default);
 
 /// A request that the stream has not answered yet.
 #[derive(Debug)]
@@ -49,6 +40,8 @@ pub(super) struct Ask<T> {
     since: Moment,
 }
 
+/// Most messages are shorter.
+const MESSAGE_OCTETS: usize = 512;
 /// How long an answer is waited for.
 const ASK_MAX: Duration = Duration::from_secs(300);
 
@@ -92,8 +85,8 @@ impl<T: Copy + PartialEq> Session<T> {
                 outgoing::write_subscription(&mut octets, &to, action, status.as_deref());
             }
             Request::Ack(cursor) => {
-                self.confirm(cursor, now);
-                self.tell(TELL_STANZAS, actions);
+                self.confirm(cursor);
+                self.tell(TELL_STANZAS, now, actions);
             }
             Request::PresenceGet => {
                 let present: Vec<Event> = self.present.iter().map(|(_, e)| e.clone()).collect();
@@ -141,6 +134,7 @@ impl<T: Copy + PartialEq> Session<T> {
     ) {
         let is_socket = self.is_socket(ticket);
         let given = message.message_id.as_deref().map(SmolStr::new);
+        let name = given.as_deref().map(Name::of);
         if let Some(id) = &given {
             let mut sending = self.sending.iter_mut();
             if let Some(sending) = sending.find(|sending| sending.id == *id) {
@@ -149,8 +143,7 @@ impl<T: Copy + PartialEq> Session<T> {
                 }
                 return;
             }
-            let digest = NAMES.hash_one(&**id);
-            if self.remembered.iter().any(|stored| stored.digest == digest) {
+            if name.is_some_and(|name| self.remembered.has(name)) {
                 return self.send_again(ticket, request_id, id, actions);
             }
         }
@@ -158,18 +151,21 @@ impl<T: Copy + PartialEq> Session<T> {
             return self.refuse(ticket, request_id, problem::TOO_MANY, actions);
         }
         let id = given.unwrap_or_else(|| self.number());
-        let mut octets = Vec::with_capacity(256);
+        let mut octets = Vec::with_capacity(MESSAGE_OCTETS);
         outgoing::write_message(&mut octets, message, &id);
         if octets.len() > self.rules.stanza_octets_max {
             return self.refuse(ticket, request_id, problem::TOO_LARGE, actions);
         }
-        let mut members = Vec::with_capacity(octets.len());
-        outgoing::describe_message(&mut members, message, &id);
+        let mut event = Vec::with_capacity(MESSAGE_OCTETS);
+        write_start(&mut event, "sent");
+        outgoing::describe_message(&mut event, message, &id);
+        event.push(b'}');
         self.sent = self.sent.wrapping_add(1);
         self.sending.push_back(Sending {
             number: self.sent,
             id,
-            members: members.into(),
+            name,
+            event: event.into(),
             waiting: match is_socket {
                 true => SmallVec::new(),
                 false => smallvec![ticket],
@@ -195,14 +191,6 @@ impl<T: Copy + PartialEq> Session<T> {
             true => self.answer_ask(ticket, request_id, 200, actions, |object| {
                 object.text("message_id", id).text("state", "stored");
             }),
-        }
-    }
-
-    pub(super) fn remember(&mut self, id: &str, now: Moment) {
-        let digest = NAMES.hash_one(id);
-        self.remembered.push_back(Remembered { digest, since: now });
-        if self.remembered.len() > self.rules.remembered_max {
-            self.remembered.pop_front();
         }
     }
 
