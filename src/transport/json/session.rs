@@ -34,7 +34,7 @@ pub use readers::Kind;
 use self::login::Login;
 use self::readers::Reader;
 use self::remembered::Remembered;
-use self::requests::{Ask, Sending};
+use self::requests::{ASK_MAX, Ask, Sending};
 use super::event::Event;
 use super::problem::{self, Problem};
 use super::topic;
@@ -125,6 +125,8 @@ pub struct Session<T> {
     ungiven: u64,
     /// The last event that a reader said it has.
     confirmed: u64,
+    /// The last event that was forgotten before anybody was given it.
+    dropped: u64,
     /// No event behind the confirmed ones and before this one is owed.
     owed_from: u64,
     /// Stanzas before that event, if it is owed.
@@ -144,6 +146,8 @@ pub struct Session<T> {
     sending: VecDeque<Sending<T>>,
     remembered: Remembered,
     asks: Vec<Ask<T>>,
+    /// The stream has not said yet who is in the roster.
+    awaits_roster: bool,
     /// Publications that found no room since the last one that did.
     missed: u32,
     /// For identifiers of our own.
@@ -197,6 +201,7 @@ impl<T: Copy + PartialEq> Session<T> {
             next: 1,
             ungiven: 1,
             confirmed: 0,
+            dropped: 0,
             owed_from: 1,
             owed: None,
             received: 0,
@@ -208,6 +213,7 @@ impl<T: Copy + PartialEq> Session<T> {
             sending: VecDeque::new(),
             remembered: Remembered::default(),
             asks: Vec::new(),
+            awaits_roster: false,
             missed: 0,
             numbered: 0,
             deadline: now.after(rules.login_timeout),
@@ -248,7 +254,12 @@ impl<T: Copy + PartialEq> Session<T> {
         let oldest = oldest.map(|kept| kept.since.after(self.rules.replay));
         let remembered = self.remembered.oldest();
         let remembered = remembered.map(|since| since.after(self.rules.remembered));
-        let waiting = polls.chain(idle).chain(oldest).chain(remembered);
+        let asks = self.asks.iter().map(|ask| ask.since.after(ASK_MAX));
+        let waiting = polls
+            .chain(idle)
+            .chain(oldest)
+            .chain(remembered)
+            .chain(asks);
         waiting.fold(self.tell_at, Moment::min)
     }
 
@@ -271,6 +282,7 @@ impl<T: Copy + PartialEq> Session<T> {
         self.remembered
             .forget(|since| since.after(self.rules.remembered) <= now);
         self.forget_old(now);
+        self.give_asks_up(now, actions);
         self.tell(1, now, actions);
         // What a burst needed is given back.
         self.kept.shrink_to(IDLE_EVENTS);
@@ -315,11 +327,6 @@ impl<T: Copy + PartialEq> Session<T> {
             waiting.extend(login.ticket);
         }
         self.phase = Phase::Over;
-        waiting.extend(self.sending.drain(..).flat_map(|sending| sending.waiting));
-        let sockets = |ticket: &T| self.readers.iter().any(|reader| reader.ticket == *ticket);
-        let asks = self.asks.iter().map(|ask| ask.ticket);
-        waiting.extend(asks.filter(|ticket| !sockets(ticket)));
-        self.asks.clear();
         let refused = |ticket| Action::Answer {
             ticket,
             answer: Answer {
@@ -330,6 +337,17 @@ impl<T: Copy + PartialEq> Session<T> {
             },
         };
         actions.extend(waiting.into_iter().map(refused));
+        // What became of it nobody knows, whatever ended the session.
+        for ticket in std::mem::take(&mut self.sending)
+            .into_iter()
+            .flat_map(|s| s.waiting)
+        {
+            let answer = Answer::refusal(problem::SESSION_ENDED);
+            actions.push(Action::Answer { ticket, answer });
+        }
+        for ask in std::mem::take(&mut self.asks) {
+            self.refuse(ask.ticket, ask.request_id, problem::SESSION_ENDED, actions);
+        }
         let closed = Event {
             id: None,
             name: "closed",
@@ -502,6 +520,7 @@ impl<T: Copy + PartialEq> Session<T> {
         self.kept_octets -= octets;
         if !is_given {
             self.backlog_octets -= octets;
+            self.dropped = self.ungiven;
             self.ungiven += 1;
         }
     }

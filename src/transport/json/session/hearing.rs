@@ -2,7 +2,7 @@
 
 use smallvec::SmallVec;
 
-use super::requests::{Sending, Wanted};
+use super::requests::{Ask, Sending, Wanted};
 use super::{Action, Phase, Session, TELL_STANZAS, login, write_start};
 use crate::base::time::Moment;
 use crate::transport::json::incoming::{self, UNBOUNDED};
@@ -103,7 +103,7 @@ impl<T: Copy + PartialEq> Session<T> {
             return self.end_by(&why, actions);
         }
         if matches!(self.phase, Phase::Login(_)) {
-            return self.hear_login(element, actions);
+            return self.hear_login(element, scratch, now, actions);
         }
         match element.local_octets() {
             b"message" | b"presence" => self.hear_event(element, scratch, now),
@@ -130,6 +130,21 @@ impl<T: Copy + PartialEq> Session<T> {
     fn hear_event(&mut self, stanza: Element<'_>, scratch: &mut Vec<u8>, now: Moment) {
         let before = self.received;
         self.received = self.received.wrapping_add(1);
+        self.keep_stanza(stanza, before, scratch, now);
+    }
+
+    /// Somebody knew the address as soon as it was bound: the stream does not count stanzas yet.
+    pub(super) fn hear_early(&mut self, stanza: Element<'_>, scratch: &mut Vec<u8>, now: Moment) {
+        self.keep_stanza(stanza, self.received, scratch, now);
+    }
+
+    fn keep_stanza(
+        &mut self,
+        stanza: Element<'_>,
+        before: u32,
+        scratch: &mut Vec<u8>,
+        now: Moment,
+    ) {
         scratch.clear();
         let begin = |out: &mut Vec<u8>, class: incoming::Class| {
             write_start(out, class.name());
@@ -198,27 +213,34 @@ impl<T: Copy + PartialEq> Session<T> {
         actions: &mut Vec<Action<T>>,
     ) {
         let id = iq.attr("id").unwrap_or_default();
+        let from = iq.attr("from");
         match iq.attr("type") {
-            Some("result" | "error") if id == login::ROSTER => {
+            Some("result" | "error")
+                if self.awaits_roster && id == login::ROSTER && self.is_own(from) =>
+            {
+                self.awaits_roster = false;
                 self.keep_roster(iq, true, before, scratch, now);
             }
             Some("result" | "error") => self.answered(iq, id, actions),
             Some(class) => {
                 let is_push = class == "set" && iq.child(ns::ROSTER, "query").is_some();
                 // RFC 6121 section 2.1.6: from nobody else.
-                let own = jid::split_resource(&self.address).0;
-                let is_own = iq
-                    .attr("from")
-                    .is_none_or(|from| from == own || from == &*self.address);
+                let is_own = self.is_own(from);
                 if is_push && is_own {
                     self.keep_roster(iq, false, before, scratch, now);
                 }
                 let is_ping = class == "get" && iq.child(ns::PING, "ping").is_some();
                 let accepted = is_ping || (is_push && is_own);
-                self.reply(id, iq.attr("from"), accepted, actions);
+                self.reply(id, from, accepted, actions);
             }
             None => {}
         }
+    }
+
+    /// Whether a stanza is of the account itself, for which the server speaks.
+    fn is_own(&self, from: Option<&str>) -> bool {
+        let own = jid::split_resource(&self.address).0;
+        from.is_none_or(|from| from == own || from == &*self.address)
     }
 
     fn keep_roster(
@@ -258,7 +280,14 @@ impl<T: Copy + PartialEq> Session<T> {
 
     /// An answer to a request of the client.
     fn answered(&mut self, iq: &Tree, id: &str, actions: &mut Vec<Action<T>>) {
-        let found = self.asks.iter().position(|ask| ask.id == id);
+        // Anybody can send what looks like an answer; only who was asked gives one.
+        let from = iq.attr("from");
+        let is_asked = |ask: &Ask<T>| match &ask.to {
+            None => self.is_own(from),
+            Some(to) => from == Some(to) || (from.is_none() && self.is_own(Some(to))),
+        };
+        let mut asks = self.asks.iter();
+        let found = asks.position(|ask| ask.id == id && is_asked(ask));
         let Some(ask) = found.map(|at| self.asks.swap_remove(at)) else {
             return;
         };
