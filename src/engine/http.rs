@@ -673,7 +673,7 @@ fn given_up(shard: &mut Shard, key: LinkKey, holder: Holder, now: Now, fx: &mut 
             };
             tube::bosh::gone(shard, sid, ticket, now, fx);
         }
-        Holder::Session(session) => tube::json::gone(shard, session, key, now, fx),
+        Holder::Session(session) => tube::json::gone(shard, session, key, false, now, fx),
         Holder::Nobody => {}
     }
 }

@@ -253,6 +253,7 @@ impl Shard {
             // It is being said already.
             Stream::Http(_) | Stream::Closing(_) => return,
         };
+        let has_all = queue.unsent_octets() == 0;
         queue.append_octets(&mut self.core.pool, |out| {
             encode::write_close(out, code, reason);
         });
@@ -260,7 +261,7 @@ impl Shard {
         let reader_of = events::heard(link);
         link.close_with(queue, key, fx);
         if let Some(session) = reader_of {
-            json::gone(self, session, key, now, fx);
+            json::gone(self, session, key, has_all, now, fx);
         }
         if let Some(session) = session {
             let core = &mut self.core;

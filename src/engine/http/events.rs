@@ -33,6 +33,8 @@ pub struct Events {
     pub session: LinkKey,
     /// Nothing of what is due was taken since the last sign of life.
     pub is_stuck: bool,
+    /// Its session waits until everything was taken.
+    is_awaited: bool,
     form: Form,
 }
 
@@ -84,6 +86,7 @@ pub fn begin(shard: &mut Shard, key: LinkKey, session: LinkKey, fx: &mut Effects
         queue,
         session,
         is_stuck: false,
+        is_awaited: false,
         form,
     }));
     // Whoever reads has shown whose session it is, and may read in as many tabs as it allows.
@@ -177,10 +180,24 @@ pub fn wrote(shard: &mut Shard, key: LinkKey, octets: usize, now: Now, fx: &mut 
     };
     events.queue.wrote(&mut shard.core.pool, octets, |_| ());
     events.is_stuck &= octets == 0;
-    if octets > 0 && events.queue.unsent_octets() == 0 {
+    if events.is_awaited && events.queue.unsent_octets() == 0 {
+        events.is_awaited = false;
         let session = events.session;
-        json::taken(shard, session, key, now, fx);
+        json::taken(shard, session, now, fx);
     }
+}
+
+/// The session is told when the link has taken everything.
+pub fn await_room(shard: &mut Shard, key: LinkKey) {
+    if let Some(Stream::Events(events)) = shard.links.get_mut(key).map(|link| &mut link.stream) {
+        events.is_awaited = true;
+    }
+}
+
+/// Whether a reader's link has taken everything that it was given.
+pub fn has_taken_all(shard: &Shard, key: LinkKey) -> bool {
+    let link = shard.links.get(key).map(|link| &link.stream);
+    matches!(link, Some(Stream::Events(events)) if events.queue.unsent_octets() == 0)
 }
 
 /// Something came from a reader. Returns its session.
@@ -196,6 +213,7 @@ pub fn heard(link: &mut Link) -> Option<LinkKey> {
 
 /// The socket is gone.
 pub fn closed(shard: &mut Shard, key: LinkKey, mut events: Events, now: Now, fx: &mut Effects) {
+    let has_all = events.queue.unsent_octets() == 0;
     events.queue.discard(&mut shard.core.pool);
-    json::gone(shard, events.session, key, now, fx);
+    json::gone(shard, events.session, key, has_all, now, fx);
 }

@@ -51,6 +51,8 @@ pub struct Sessions {
     rules: Option<Arc<Rules>>,
     /// Who gets what is published.
     subscribers: HashMap<Arc<str>, Vec<LinkKey>, RandomState>,
+    /// For reuse.
+    actions: Vec<Action<LinkKey>>,
 }
 
 struct Tube {
@@ -284,9 +286,21 @@ fn visit(
     act: impl FnOnce(&mut Session<LinkKey>, &mut Vec<Action<LinkKey>>),
 ) {
     if let Some(mut tube) = shard.tubes.json.take(key) {
-        let mut actions = Vec::new();
+        let mut actions = std::mem::take(&mut shard.tubes.json.actions);
+        note_taken(shard, &mut tube, now, &mut actions);
         act(&mut tube.session, &mut actions);
         carry_out(shard, key, tube, actions, now, fx);
+    }
+}
+
+/// Readers whose links have taken everything have room again. Only who waits for room is told so at
+/// once ([`taken`]): that would be one visit more for each event.
+fn note_taken(shard: &mut Shard, tube: &mut Tube, now: Now, actions: &mut Vec<Action<LinkKey>>) {
+    let readers: SmallVec<[LinkKey; 4]> = tube.session.streams().collect();
+    for link in readers {
+        if events::has_taken_all(shard, link) {
+            tube.session.taken(link, now.mono, actions);
+        }
     }
 }
 
@@ -374,26 +388,25 @@ pub fn attach(
     });
 }
 
-/// The link of a reader has taken everything, which may make room for more.
-pub fn taken(shard: &mut Shard, key: LinkKey, link: LinkKey, now: Now, fx: &mut Effects) {
-    let Some(tube) = shard.tubes.json.get_mut(key) else {
-        return;
-    };
-    let mut actions = Vec::new();
-    tube.session.taken(link, now.mono, &mut actions);
-    let has_room = tube.session.wants_output() && !shard.output(key).is_empty();
-    if actions.is_empty() && !has_room {
-        return;
-    }
-    if let Some(tube) = shard.tubes.json.take(key) {
-        carry_out(shard, key, tube, actions, now, fx);
-        shard.finish_input(now, fx);
-    }
+/// The link of a reader that waited for room has taken everything.
+pub fn taken(shard: &mut Shard, key: LinkKey, now: Now, fx: &mut Effects) {
+    visit(shard, key, now, fx, |_, _| {});
+    shard.finish_input(now, fx);
 }
 
-/// The link of a reader, or of a request that waits, is gone.
-pub fn gone(shard: &mut Shard, key: LinkKey, link: LinkKey, now: Now, fx: &mut Effects) {
+/// The link of a reader, or of a request that waits, is gone. `has_all`: it took everything first.
+pub fn gone(
+    shard: &mut Shard,
+    key: LinkKey,
+    link: LinkKey,
+    has_all: bool,
+    now: Now,
+    fx: &mut Effects,
+) {
     visit(shard, key, now, fx, |session, actions| {
+        if has_all {
+            session.taken(link, now.mono, actions);
+        }
         session.detach(link, now.mono, actions);
     });
 }
@@ -537,6 +550,7 @@ fn carry_out(
         }
     }
     shard.tubes.scratch = scratch;
+    shard.tubes.json.actions = actions;
     shard.give_scanner(scanner);
     if tube.session.is_over() {
         shard.tubes.prove(&mut tube.guest);
@@ -549,6 +563,9 @@ fn carry_out(
     }
     if !tube.is_prompt {
         tube.is_prompt = make_prompt(shard, key);
+    }
+    for link in tube.session.awaited() {
+        events::await_room(shard, link);
     }
     arm(shard, key, &mut tube);
     shard.tubes.json.put(key, tube);
@@ -650,7 +667,8 @@ pub fn due(shard: &mut Shard, key: LinkKey, now: Now, fx: &mut Effects) {
         return shard.tubes.json.put(key, tube);
     }
     tube.wakes = None;
-    let mut actions = Vec::new();
+    let mut actions = std::mem::take(&mut shard.tubes.json.actions);
+    note_taken(shard, &mut tube, now, &mut actions);
     tube.session.expire(now.mono, &mut actions);
     if tube.alive <= now.mono {
         tube.alive = now.mono.after(ALIVE);

@@ -15,6 +15,8 @@ mod hearing;
 mod login;
 /// Readers, and what they are given.
 mod readers;
+/// Names of messages that were stored.
+mod remembered;
 /// What is asked for.
 mod requests;
 
@@ -31,7 +33,8 @@ pub use readers::Kind;
 
 use self::login::Login;
 use self::readers::Reader;
-use self::requests::{Ask, Remembered, Sending};
+use self::remembered::Remembered;
+use self::requests::{ASK_MAX, Ask, Sending};
 use super::event::Event;
 use super::problem::{self, Foreign, Problem};
 use super::topic;
@@ -136,8 +139,12 @@ pub struct Session<T> {
     ungiven: u64,
     /// The last event that a reader said it has.
     confirmed: u64,
+    /// The last event that was forgotten before anybody was given it.
+    dropped: u64,
     /// No event behind the confirmed ones and before this one is owed.
     owed_from: u64,
+    /// Stanzas before that event, if it is owed.
+    owed: Option<u32>,
 
     /// Stanzas that were taken from the stream.
     received: u32,
@@ -151,14 +158,19 @@ pub struct Session<T> {
     present: Vec<(Box<str>, Event)>,
     present_octets: usize,
     sending: VecDeque<Sending<T>>,
-    remembered: VecDeque<Remembered>,
+    remembered: Remembered,
     asks: Vec<Ask<T>>,
+    /// The stream has not said yet who is in the roster.
+    awaits_roster: bool,
     /// Publications that found no room since the last one that did.
     missed: u32,
     /// For identifiers of our own.
     numbered: u32,
     /// Since when there is no reader.
     idle_since: Moment,
+    /// [`Session::expire`] has nothing to do before this. May be too early, and never late: so
+    /// nobody has to look through everything for each message.
+    deadline: Moment,
 }
 
 #[derive(Debug)]
@@ -193,7 +205,6 @@ impl<T: Copy + PartialEq> Session<T> {
         let login = Login::begin(opening, ticket, token, now);
         actions.push(Action::Stream(login.header()));
         Self {
-            rules,
             phase: Phase::Login(Box::new(login)),
             epoch,
             address: Box::default(),
@@ -204,7 +215,9 @@ impl<T: Copy + PartialEq> Session<T> {
             next: 1,
             ungiven: 1,
             confirmed: 0,
+            dropped: 0,
             owed_from: 1,
+            owed: None,
             received: 0,
             told: 0,
             tell_at: Moment(u64::MAX),
@@ -212,24 +225,39 @@ impl<T: Copy + PartialEq> Session<T> {
             present: Vec::new(),
             present_octets: 0,
             sending: VecDeque::new(),
-            remembered: VecDeque::new(),
+            remembered: Remembered::default(),
             asks: Vec::new(),
+            awaits_roster: false,
             missed: 0,
             numbered: 0,
+            deadline: now.after(rules.login_timeout),
             idle_since: now,
+            rules,
         }
     }
 
     /// What it is granted is something else from here on.
     pub fn govern(&mut self, rules: Arc<Rules>) {
         self.rules = rules;
+        self.deadline = self.earliest();
     }
 
     /// When [`Session::expire`] must be called. `None`: the session is over.
     pub fn next_deadline(&self) -> Option<Moment> {
+        debug_assert!(self.deadline <= self.earliest(), "nothing is due before");
+        (!self.is_over()).then_some(self.deadline)
+    }
+
+    /// Something is due then.
+    fn due_by(&mut self, at: Moment) {
+        self.deadline = self.deadline.min(at);
+    }
+
+    /// When the first of all that waits is due.
+    fn earliest(&self) -> Moment {
         match &self.phase {
-            Phase::Over => return None,
-            Phase::Login(login) => return Some(login.since.after(self.rules.login_timeout)),
+            Phase::Over => return Moment(u64::MAX),
+            Phase::Login(login) => return login.since.after(self.rules.login_timeout),
             Phase::Open => {}
         }
         let polls = self.readers.iter().filter_map(Reader::held_since);
@@ -238,20 +266,24 @@ impl<T: Copy + PartialEq> Session<T> {
         let idle = idle.then(|| self.idle_since.after(self.rules.grace));
         let oldest = self.kept.front().filter(|_| self.first() < self.ungiven);
         let oldest = oldest.map(|kept| kept.since.after(self.rules.replay));
-        let remembered = self.remembered.front();
-        let remembered = remembered.map(|id| id.since.after(self.rules.remembered));
-        polls
+        let remembered = self.remembered.oldest();
+        let remembered = remembered.map(|since| since.after(self.rules.remembered));
+        let asks = self.asks.iter().map(|ask| ask.since.after(ASK_MAX));
+        let waiting = polls
             .chain(idle)
             .chain(oldest)
             .chain(remembered)
-            .min()
-            .or(Some(Moment(u64::MAX)))
-            .map(|next| next.min(self.tell_at))
+            .chain(asks);
+        waiting.fold(self.tell_at, Moment::min)
     }
 
     /// Answers polls that have waited long enough, forgets what is old, or gives the client up.
     pub fn expire(&mut self, now: Moment, actions: &mut Vec<Action<T>>) {
-        if self.next_deadline().is_none_or(|deadline| deadline > now) {
+        if self.is_over() || self.deadline > now {
+            return;
+        }
+        self.deadline = self.earliest();
+        if self.deadline > now {
             return;
         }
         if matches!(self.phase, Phase::Login(_)) {
@@ -261,25 +293,21 @@ impl<T: Copy + PartialEq> Session<T> {
             return self.finish(problem::GRACE_OVER, actions);
         }
         self.answer_late_polls(now, actions);
-        while let Some(id) = self.remembered.front()
-            && id.since.after(self.rules.remembered) <= now
-        {
-            self.remembered.pop_front();
-        }
-        self.trim(now);
-        self.tell(1, actions);
+        self.remembered
+            .forget(|since| since.after(self.rules.remembered) <= now);
+        self.forget_old(now);
+        self.give_asks_up(now, actions);
+        self.tell(1, now, actions);
         // What a burst needed is given back.
         self.kept.shrink_to(IDLE_EVENTS);
         self.present.shrink_to_fit();
         if self.sending.is_empty() {
             self.sending.shrink_to_fit();
         }
-        if self.remembered.is_empty() {
-            self.remembered.shrink_to_fit();
-        }
         if self.asks.is_empty() {
             self.asks.shrink_to_fit();
         }
+        self.deadline = self.earliest();
     }
 
     /// The session is over for the client: after what it asked for before, the stream ends in
@@ -312,16 +340,22 @@ impl<T: Copy + PartialEq> Session<T> {
             waiting.extend(login.ticket);
         }
         self.phase = Phase::Over;
-        waiting.extend(self.sending.drain(..).flat_map(|sending| sending.waiting));
-        let sockets = |ticket: &T| self.readers.iter().any(|reader| reader.ticket == *ticket);
-        let asks = self.asks.iter().map(|ask| ask.ticket);
-        waiting.extend(asks.filter(|ticket| !sockets(ticket)));
-        self.asks.clear();
         let refused = |ticket| Action::Answer {
             ticket,
             answer: refusal.clone(),
         };
         actions.extend(waiting.into_iter().map(refused));
+        // What became of it nobody knows, whatever ended the session.
+        for ticket in std::mem::take(&mut self.sending)
+            .into_iter()
+            .flat_map(|s| s.waiting)
+        {
+            let answer = Answer::refusal(problem::SESSION_ENDED);
+            actions.push(Action::Answer { ticket, answer });
+        }
+        for ask in std::mem::take(&mut self.asks) {
+            self.refuse(ask.ticket, ask.request_id, problem::SESSION_ENDED, actions);
+        }
         let closed = Event {
             id: None,
             name: "closed",
@@ -389,6 +423,15 @@ impl<T: Copy + PartialEq> Session<T> {
         streams.map(|reader| reader.ticket)
     }
 
+    /// Of these, whose links make room, for them or for the stream, by taking what they were given.
+    pub fn awaited(&self) -> impl Iterator<Item = T> + use<'_, T> {
+        let is_full = !self.has_room();
+        let lacks = move |reader: &&Reader<T>| is_full || reader.next < self.next;
+        let streams = self.readers.iter().filter(lacks);
+        let streams = streams.filter(|reader| reader.held_since().is_none());
+        streams.map(|reader| reader.ticket)
+    }
+
     /// The number of the oldest event that is kept; the next one's, if none is.
     fn first(&self) -> u64 {
         self.next - self.kept.len() as u64
@@ -428,8 +471,9 @@ impl<T: Copy + PartialEq> Session<T> {
             since: now,
             before,
         });
+        self.due_by(now.after(self.rules.replay));
         if self.backlog_octets > self.rules.backlog_octets_max {
-            self.trim(now);
+            self.trim();
         }
     }
 
@@ -455,30 +499,51 @@ impl<T: Copy + PartialEq> Session<T> {
         self.give(now, actions);
     }
 
-    /// Forgets what was given to a reader and is old, or too much; of what nobody was given, what
-    /// is too much and can be asked for anew: or who only sends would be stopped by the news of it.
-    fn trim(&mut self, now: Moment) {
-        while let Some(oldest) = self.kept.front() {
-            let is_given = self.first() < self.ungiven;
-            let is_surplus = match is_given {
-                true => {
-                    self.kept_octets > self.rules.replay_octets_max
-                        || self.kept.len() > self.rules.replay_events_max
-                        || (self.kept.len() > self.rules.replay_spare_max && !oldest.is_owed())
-                        || oldest.since.after(self.rules.replay) <= now
-                }
-                false => self.backlog_octets > self.rules.backlog_octets_max && oldest.is_spare(),
-            };
-            if !is_surplus {
-                break;
+    /// Forgets what was given to a reader and is too much; of what nobody was given, what is too
+    /// much and can be asked for anew: or who only sends would be stopped by the news of it.
+    fn trim(&mut self) {
+        while self.is_surplus() {
+            self.forget_oldest();
+        }
+    }
+
+    /// Whether the oldest event is one too many. It is looked at only if it may be: it lies where
+    /// nothing else was touched for long.
+    fn is_surplus(&self) -> bool {
+        let (rules, is_given) = (&self.rules, self.first() < self.ungiven);
+        let is_oldest = |test: fn(&Kept) -> bool| self.kept.front().is_some_and(test);
+        match is_given {
+            true => {
+                self.kept_octets > rules.replay_octets_max
+                    || self.kept.len() > rules.replay_events_max
+                    || (self.kept.len() > rules.replay_spare_max
+                        && is_oldest(|kept| !kept.is_owed()))
             }
-            let octets = oldest.event.json.len();
-            self.kept_octets -= octets;
-            self.kept.pop_front();
-            if !is_given {
-                self.backlog_octets -= octets;
-                self.ungiven += 1;
-            }
+            false => self.backlog_octets > rules.backlog_octets_max && is_oldest(Kept::is_spare),
+        }
+    }
+
+    /// Forgets what was given to a reader long ago.
+    fn forget_old(&mut self, now: Moment) {
+        while self.first() < self.ungiven
+            && let Some(oldest) = self.kept.front()
+            && oldest.since.after(self.rules.replay) <= now
+        {
+            self.forget_oldest();
+        }
+    }
+
+    fn forget_oldest(&mut self) {
+        let is_given = self.first() < self.ungiven;
+        let Some(oldest) = self.kept.pop_front() else {
+            return;
+        };
+        let octets = oldest.event.json.len();
+        self.kept_octets -= octets;
+        if !is_given {
+            self.backlog_octets -= octets;
+            self.dropped = self.ungiven;
+            self.ungiven += 1;
         }
     }
 
@@ -486,16 +551,16 @@ impl<T: Copy + PartialEq> Session<T> {
     /// store.
     fn handled(&mut self) -> u32 {
         let first = self.first();
-        let mut at = self.owed_from.max(self.confirmed + 1).max(first);
-        let owed = loop {
-            let place = usize::try_from(at - first).unwrap_or(usize::MAX);
-            match self.kept.get(place) {
-                Some(kept) if !kept.is_owed() => at += 1,
-                found => break found,
-            }
-        };
-        self.owed_from = at;
-        let owed = owed.map_or(self.received, |kept| kept.before);
+        let from = self.owed_from.max(self.confirmed + 1).max(first);
+        if from > self.owed_from || self.owed.is_none() {
+            let skipped = usize::try_from(from - first).unwrap_or(usize::MAX);
+            let spared = self.kept.iter().skip(skipped);
+            let spared = spared.take_while(|kept| !kept.is_owed()).count();
+            self.owed_from = from + spared as u64;
+            let owed = self.kept.get(skipped.saturating_add(spared));
+            self.owed = owed.map(|kept| kept.before);
+        }
+        let owed = self.owed.unwrap_or(self.received);
         // Who reads is not slow: what was given may be asked for again, and is not owed any more.
         let place = usize::try_from(self.ungiven.saturating_sub(first)).unwrap_or(usize::MAX);
         let given = self
@@ -509,19 +574,20 @@ impl<T: Copy + PartialEq> Session<T> {
         self.told.wrapping_add(ahead(self.told, handled))
     }
 
-    /// Acknowledges to the stream, if there is news of so many stanzas.
-    fn tell(&mut self, stanzas_min: u32, actions: &mut Vec<Action<T>>) {
-        if self.handled().wrapping_sub(self.told) >= stanzas_min {
+    /// Acknowledges to the stream, if there is news of so many stanzas. The rest is told soon, and
+    /// not for each stanza.
+    fn tell(&mut self, stanzas_min: u32, now: Moment, actions: &mut Vec<Action<T>>) {
+        if self.told == self.received {
+            return;
+        }
+        let news = self.handled().wrapping_sub(self.told);
+        if news >= stanzas_min {
             let mut octets = Vec::with_capacity(48);
             self.write_handled(&mut octets);
             actions.push(Action::Stream(octets));
-        }
-    }
-
-    /// The rest is told soon, and not for each stanza.
-    fn tell_soon(&mut self, now: Moment) {
-        if self.tell_at == Moment(u64::MAX) && self.handled() != self.told {
+        } else if news > 0 && self.tell_at == Moment(u64::MAX) {
             self.tell_at = now.after(TELL_AFTER);
+            self.due_by(self.tell_at);
         }
     }
 

@@ -103,7 +103,7 @@ impl<'a> Object<'a> {
 pub fn write_string(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
     let mut rest = text.as_bytes();
-    while let Some(at) = rest.iter().position(|&octet| is_special(octet)) {
+    while let Some(at) = find_special(rest) {
         let (plain, tail) = rest.split_at(at);
         out.extend_from_slice(plain);
         let Some((&special, tail)) = tail.split_first() else {
@@ -122,6 +122,26 @@ pub fn write_string(out: &mut Vec<u8>, text: &str) {
     out.extend_from_slice(rest);
     out.push(b'"');
 }
+
+/// Most texts have none: whole chunks are looked at, which the compiler turns into vectors.
+fn find_special(octets: &[u8]) -> Option<usize> {
+    let is_plain = |chunk: &&[u8]| {
+        !chunk
+            .iter()
+            .fold(false, |any, &octet| any | is_special(octet))
+    };
+    let plain: usize = octets
+        .chunks(CHUNK_OCTETS)
+        .take_while(is_plain)
+        .map(<[u8]>::len)
+        .sum();
+    let rest = octets.get(plain..)?;
+    let at = rest.iter().position(|&octet| is_special(octet))?;
+    Some(plain + at)
+}
+
+/// Octets that are looked at together.
+const CHUNK_OCTETS: usize = 32;
 
 const fn is_special(octet: u8) -> bool {
     matches!(octet, 0..b' ' | b'"' | b'\\' | b'<' | 0x7f)

@@ -2,7 +2,7 @@
 
 use smallvec::SmallVec;
 
-use super::requests::{Sending, Wanted};
+use super::requests::{Ask, Sending, Wanted};
 use super::{Action, Phase, Session, TELL_STANZAS, login, write_start};
 use crate::base::time::Moment;
 use crate::transport::json::incoming::{self, UNBOUNDED};
@@ -61,8 +61,7 @@ impl<T: Copy + PartialEq> Session<T> {
         }
         if matches!(self.phase, Phase::Open) {
             self.give(now, actions);
-            self.tell(TELL_STANZAS, actions);
-            self.tell_soon(now);
+            self.tell(TELL_STANZAS, now, actions);
         }
         taken
     }
@@ -104,7 +103,7 @@ impl<T: Copy + PartialEq> Session<T> {
             return self.end_by(&why, actions);
         }
         if matches!(self.phase, Phase::Login(_)) {
-            return self.hear_login(element, actions);
+            return self.hear_login(element, scratch, now, actions);
         }
         match element.local_octets() {
             b"message" | b"presence" => self.hear_event(element, scratch, now),
@@ -116,7 +115,7 @@ impl<T: Copy + PartialEq> Session<T> {
             b"a" if element.namespace() == ns::SM => {
                 let handled = element.attr("h").and_then(|h| h.parse().ok());
                 if let Some(handled) = handled {
-                    self.stored(handled, scratch, now, actions);
+                    self.stored(handled, now, actions);
                 }
             }
             b"r" if element.namespace() == ns::SM => {
@@ -131,6 +130,21 @@ impl<T: Copy + PartialEq> Session<T> {
     fn hear_event(&mut self, stanza: Element<'_>, scratch: &mut Vec<u8>, now: Moment) {
         let before = self.received;
         self.received = self.received.wrapping_add(1);
+        self.keep_stanza(stanza, before, scratch, now);
+    }
+
+    /// Somebody knew the address as soon as it was bound: the stream does not count stanzas yet.
+    pub(super) fn hear_early(&mut self, stanza: Element<'_>, scratch: &mut Vec<u8>, now: Moment) {
+        self.keep_stanza(stanza, self.received, scratch, now);
+    }
+
+    fn keep_stanza(
+        &mut self,
+        stanza: Element<'_>,
+        before: u32,
+        scratch: &mut Vec<u8>,
+        now: Moment,
+    ) {
         scratch.clear();
         let begin = |out: &mut Vec<u8>, class: incoming::Class| {
             write_start(out, class.name());
@@ -169,28 +183,23 @@ impl<T: Copy + PartialEq> Session<T> {
 
     /// The stream has the first `handled` stanzas of ours for good (XEP-0198). Streams of ours say
     /// so unasked; to ask would bring the answer before the journal's.
-    fn stored(
-        &mut self,
-        handled: u32,
-        scratch: &mut Vec<u8>,
-        now: Moment,
-        actions: &mut Vec<Action<T>>,
-    ) {
+    fn stored(&mut self, handled: u32, now: Moment, actions: &mut Vec<Action<T>>) {
         while let Some(sending) = self.sending.front() {
             // In the order of counters that wrap around.
             if handled.wrapping_sub(sending.number) > u32::MAX / 2 {
                 break;
             }
             if let Some(sending) = self.sending.pop_front() {
-                self.keep("sent", self.received, scratch, now, |out| {
-                    out.extend_from_slice(&sending.members);
-                });
+                self.keep_shared("sent", self.received, sending.event, now);
                 let cursor = self.cursor();
                 for ticket in sending.waiting {
                     let answer = super::requests::stored_answer(&sending.id, Some(cursor));
                     actions.push(Action::Answer { ticket, answer });
                 }
-                self.remember(&sending.id, now);
+                if let Some(name) = sending.name {
+                    self.remembered.add(name, now, self.rules.remembered_max);
+                    self.due_by(now.after(self.rules.remembered));
+                }
             }
         }
     }
@@ -204,27 +213,34 @@ impl<T: Copy + PartialEq> Session<T> {
         actions: &mut Vec<Action<T>>,
     ) {
         let id = iq.attr("id").unwrap_or_default();
+        let from = iq.attr("from");
         match iq.attr("type") {
-            Some("result" | "error") if id == login::ROSTER => {
+            Some("result" | "error")
+                if self.awaits_roster && id == login::ROSTER && self.is_own(from) =>
+            {
+                self.awaits_roster = false;
                 self.keep_roster(iq, true, before, scratch, now);
             }
             Some("result" | "error") => self.answered(iq, id, actions),
             Some(class) => {
                 let is_push = class == "set" && iq.child(ns::ROSTER, "query").is_some();
                 // RFC 6121 section 2.1.6: from nobody else.
-                let own = jid::split_resource(&self.address).0;
-                let is_own = iq
-                    .attr("from")
-                    .is_none_or(|from| from == own || from == &*self.address);
+                let is_own = self.is_own(from);
                 if is_push && is_own {
                     self.keep_roster(iq, false, before, scratch, now);
                 }
                 let is_ping = class == "get" && iq.child(ns::PING, "ping").is_some();
                 let accepted = is_ping || (is_push && is_own);
-                self.reply(id, iq.attr("from"), accepted, actions);
+                self.reply(id, from, accepted, actions);
             }
             None => {}
         }
+    }
+
+    /// Whether a stanza is of the account itself, for which the server speaks.
+    fn is_own(&self, from: Option<&str>) -> bool {
+        let own = jid::split_resource(&self.address).0;
+        from.is_none_or(|from| from == own || from == &*self.address)
     }
 
     fn keep_roster(
@@ -264,7 +280,14 @@ impl<T: Copy + PartialEq> Session<T> {
 
     /// An answer to a request of the client.
     fn answered(&mut self, iq: &Tree, id: &str, actions: &mut Vec<Action<T>>) {
-        let found = self.asks.iter().position(|ask| ask.id == id);
+        // Anybody can send what looks like an answer; only who was asked gives one.
+        let from = iq.attr("from");
+        let is_asked = |ask: &Ask<T>| match &ask.to {
+            None => self.is_own(from),
+            Some(to) => from == Some(to) || (from.is_none() && self.is_own(Some(to))),
+        };
+        let mut asks = self.asks.iter();
+        let found = asks.position(|ask| ask.id == id && is_asked(ask));
         let Some(ask) = found.map(|at| self.asks.swap_remove(at)) else {
             return;
         };

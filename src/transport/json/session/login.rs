@@ -210,7 +210,13 @@ impl<T: Copy + PartialEq> Session<T> {
     }
 
     /// An element before the session is open.
-    pub(super) fn hear_login(&mut self, element: Element<'_>, actions: &mut Vec<Action<T>>) {
+    pub(super) fn hear_login(
+        &mut self,
+        element: Element<'_>,
+        scratch: &mut Vec<u8>,
+        now: Moment,
+        actions: &mut Vec<Action<T>>,
+    ) {
         let Phase::Login(login) = &mut self.phase else {
             return;
         };
@@ -243,6 +249,9 @@ impl<T: Copy + PartialEq> Session<T> {
             }
             (Step::Bound, "iq") => self.bound(element, actions),
             (Step::Enabling, "enabled") => self.begin(actions),
+            (Step::Enabling, "message" | "presence") => self.hear_early(element, scratch, now),
+            // Nothing was asked yet; who asks something hears nothing, as of a client that is slow.
+            (Step::Enabling, "iq") => {}
             _ => self.finish(problem::INTERNAL, actions),
         }
     }
@@ -331,6 +340,8 @@ impl<T: Copy + PartialEq> Session<T> {
         });
         octets.extend_from_slice(&login.presence);
         self.sent = 2 + u32::from(!login.presence.is_empty());
+        self.awaits_roster = true;
+        self.deadline = self.earliest();
         actions.push(Action::Stream(octets));
         if let Some(ticket) = login.ticket {
             let mut body = Vec::new();

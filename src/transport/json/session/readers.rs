@@ -32,7 +32,7 @@ pub(super) struct Reader<T> {
     pub ticket: T,
     pub kind: Kind,
     /// The event that it gets next.
-    next: u64,
+    pub next: u64,
     /// Octets that its link has room for, as far as we know.
     room: usize,
     since: Moment,
@@ -70,7 +70,7 @@ impl<T: Copy + PartialEq> Session<T> {
         let ours = cursor.filter(|cursor| cursor.epoch == self.epoch && cursor.offset < self.next);
         // First, for then less may be kept.
         if let Some(ours) = ours {
-            self.confirm(ours, now);
+            self.confirm(ours);
         }
         let wanted = match (cursor, ours) {
             (None, _) => self.first(),
@@ -78,7 +78,15 @@ impl<T: Copy + PartialEq> Session<T> {
             (Some(_), None) => 0,
         };
         let next = wanted.max(self.first());
-        let gap = cursor.filter(|_| wanted < next);
+        let start = Cursor {
+            epoch: self.epoch,
+            offset: 0,
+        };
+        let gap = match cursor {
+            // It wants what is kept, and what nobody was given should be.
+            None => (self.dropped > 0).then_some(start),
+            Some(_) => cursor.filter(|_| wanted < next),
+        };
         let is_poll = matches!(kind, Kind::Poll { .. });
         if !is_poll {
             actions.push(Action::Begin { ticket });
@@ -92,18 +100,22 @@ impl<T: Copy + PartialEq> Session<T> {
             let rest = self.events_from(next);
             let answer = self.page(events.iter().chain(rest));
             actions.push(Action::Answer { ticket, answer });
-            self.given_to(self.next, now);
-            return self.tell(TELL_STANZAS, actions);
+            self.given_to(self.next);
+            return self.tell(TELL_STANZAS, now, actions);
         }
-        self.readers.push(Reader {
+        let reader = Reader {
             ticket,
             kind,
             next,
             room: self.rules.reader_octets_max,
             since: now,
-        });
+        };
+        if is_poll {
+            self.due_by(now.after(self.rules.poll_timeout));
+        }
+        self.readers.push(reader);
         self.give(now, actions);
-        self.tell(TELL_STANZAS, actions);
+        self.tell(TELL_STANZAS, now, actions);
     }
 
     /// The link of a reader, or of a request that waits, is gone.
@@ -114,6 +126,7 @@ impl<T: Copy + PartialEq> Session<T> {
             self.idle_since = now;
         }
         if self.readers.is_empty() {
+            self.due_by(self.idle_since.after(self.rules.grace));
             // Nobody knows how much of what it was given the last one had.
             self.ungiven = self.ungiven.min(self.first().max(self.confirmed + 1));
             let open = self.events_from(self.ungiven).map(|event| event.json.len());
@@ -141,7 +154,7 @@ impl<T: Copy + PartialEq> Session<T> {
         };
         reader.room = room;
         let next = reader.next;
-        self.given_to(next, now);
+        self.given_to(next);
         self.give(now, actions);
     }
 
@@ -158,13 +171,16 @@ impl<T: Copy + PartialEq> Session<T> {
                 let answer = self.page(gap.iter().chain(self.events_from(reader.next)));
                 actions.push(Action::Answer { ticket, answer });
                 self.idle_since = now;
-                self.given_to(self.next, now);
+                self.given_to(self.next);
                 return false;
             }
             self.give_stream(reader, actions);
             true
         });
         self.readers = readers;
+        if self.readers.is_empty() {
+            self.due_by(self.idle_since.after(self.rules.grace));
+        }
     }
 
     fn give_stream(&self, reader: &mut Reader<T>, actions: &mut Vec<Action<T>>) {
@@ -199,7 +215,8 @@ impl<T: Copy + PartialEq> Session<T> {
     }
 
     /// Somebody has, or will soon have, all events before this one.
-    pub(super) fn given_to(&mut self, next: u64, now: Moment) {
+    pub(super) fn given_to(&mut self, next: u64) {
+        let had_none = self.ungiven == self.first();
         while self.ungiven < next {
             let place = usize::try_from(self.ungiven.saturating_sub(self.first()));
             if let Some(kept) = place.ok().and_then(|place| self.kept.get(place)) {
@@ -207,7 +224,10 @@ impl<T: Copy + PartialEq> Session<T> {
             }
             self.ungiven += 1;
         }
-        self.trim(now);
+        if had_none && let Some(oldest) = self.kept.front() {
+            self.due_by(oldest.since.after(self.rules.replay));
+        }
+        self.trim();
     }
 
     fn events_from(&self, next: u64) -> impl Iterator<Item = &Event> + use<'_, T> {
@@ -249,10 +269,10 @@ impl<T: Copy + PartialEq> Session<T> {
     }
 
     /// A reader has what is up to here.
-    pub(super) fn confirm(&mut self, cursor: Cursor, now: Moment) {
+    pub(super) fn confirm(&mut self, cursor: Cursor) {
         if cursor.epoch == self.epoch && cursor.offset < self.next {
             self.confirmed = self.confirmed.max(cursor.offset);
-            self.given_to(cursor.offset + 1, now);
+            self.given_to(cursor.offset + 1);
         }
     }
 

@@ -1,14 +1,13 @@
 //! What is asked for.
 
-use std::hash::BuildHasher as _;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 use std::time::Duration;
 
-use foldhash::quality::RandomState;
 use smallvec::{SmallVec, smallvec};
 use smol_str::SmolStr;
 
-use super::{Action, Answer, Phase, Session, TELL_STANZAS, answer};
+use super::remembered::Name;
+use super::{Action, Answer, Phase, Session, TELL_STANZAS, answer, write_start};
 use crate::base::time::Moment;
 use crate::transport::json::Cursor;
 use crate::transport::json::event::Event;
@@ -16,6 +15,7 @@ use crate::transport::json::outgoing::{self, Item};
 use crate::transport::json::problem::{self, Foreign, Problem};
 use crate::transport::json::request::{Asked, Message, Request};
 use crate::transport::json::writer::Object;
+use crate::xmpp::jid::Jid;
 
 /// A message that the stream has not stored yet.
 #[derive(Debug)]
@@ -23,34 +23,30 @@ pub(super) struct Sending<T> {
     /// Its number among our stanzas.
     pub number: u32,
     pub id: SmolStr,
+    /// If its client named it.
+    pub name: Option<Name>,
     /// What readers are told when it is stored.
-    pub members: Box<[u8]>,
+    pub event: Arc<[u8]>,
     /// Requests over HTTP that wait for that.
     pub waiting: SmallVec<[T; 1]>,
 }
-
-/// A message that was stored: the digest of its name, which is all that a repetition needs.
-#[derive(Debug)]
-pub(super) struct Remembered {
-    digest: u64,
-    pub since: Moment,
-}
-
-/// Nobody outside knows which names have equal digests.
-static NAMES: LazyLock<RandomState> = LazyLock::new(RandomState::default);
 
 /// A request that the stream has not answered yet.
 #[derive(Debug)]
 pub(super) struct Ask<T> {
     pub id: SmolStr,
+    /// Who is asked, in normal form; nobody named: the own account.
+    pub to: Option<Box<str>>,
     pub ticket: T,
     pub request_id: Option<Box<str>>,
     pub wanted: Wanted,
-    since: Moment,
+    pub since: Moment,
 }
 
+/// Most messages are shorter.
+const MESSAGE_OCTETS: usize = 512;
 /// How long an answer is waited for.
-const ASK_MAX: Duration = Duration::from_secs(300);
+pub(super) const ASK_MAX: Duration = Duration::from_secs(300);
 
 /// What goes into the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,8 +88,8 @@ impl<T: Copy + PartialEq> Session<T> {
                 outgoing::write_subscription(&mut octets, &to, action, status.as_deref());
             }
             Request::Ack(cursor) => {
-                self.confirm(cursor, now);
-                self.tell(TELL_STANZAS, actions);
+                self.confirm(cursor);
+                self.tell(TELL_STANZAS, now, actions);
             }
             Request::PresenceGet => {
                 let present: Vec<Event> = self.present.iter().map(|(_, e)| e.clone()).collect();
@@ -141,6 +137,7 @@ impl<T: Copy + PartialEq> Session<T> {
     ) {
         let is_socket = self.is_socket(ticket);
         let given = message.message_id.as_deref().map(SmolStr::new);
+        let name = given.as_deref().map(Name::of);
         if let Some(id) = &given {
             let mut sending = self.sending.iter_mut();
             if let Some(sending) = sending.find(|sending| sending.id == *id) {
@@ -149,27 +146,29 @@ impl<T: Copy + PartialEq> Session<T> {
                 }
                 return;
             }
-            let digest = NAMES.hash_one(&**id);
-            if self.remembered.iter().any(|stored| stored.digest == digest) {
+            if name.is_some_and(|name| self.remembered.has(name)) {
                 return self.send_again(ticket, request_id, id, actions);
             }
         }
         if self.sending.len() >= self.rules.waiting_max {
-            return self.refuse(ticket, request_id, problem::TOO_MANY, actions);
+            return self.refuse_message(ticket, request_id, given, problem::TOO_MANY, actions);
         }
         let id = given.unwrap_or_else(|| self.number());
-        let mut octets = Vec::with_capacity(256);
+        let mut octets = Vec::with_capacity(MESSAGE_OCTETS);
         outgoing::write_message(&mut octets, message, &id);
         if octets.len() > self.rules.stanza_octets_max {
-            return self.refuse(ticket, request_id, problem::TOO_LARGE, actions);
+            return self.refuse_message(ticket, request_id, Some(id), problem::TOO_LARGE, actions);
         }
-        let mut members = Vec::with_capacity(octets.len());
-        outgoing::describe_message(&mut members, message, &id);
+        let mut event = Vec::with_capacity(MESSAGE_OCTETS);
+        write_start(&mut event, "sent");
+        outgoing::describe_message(&mut event, message, &id);
+        event.push(b'}');
         self.sent = self.sent.wrapping_add(1);
         self.sending.push_back(Sending {
             number: self.sent,
             id,
-            members: members.into(),
+            name,
+            event: event.into(),
             waiting: match is_socket {
                 true => SmallVec::new(),
                 false => smallvec![ticket],
@@ -195,14 +194,6 @@ impl<T: Copy + PartialEq> Session<T> {
             true => self.answer_ask(ticket, request_id, 200, actions, |object| {
                 object.text("message_id", id).text("state", "stored");
             }),
-        }
-    }
-
-    pub(super) fn remember(&mut self, id: &str, now: Moment) {
-        let digest = NAMES.hash_one(id);
-        self.remembered.push_back(Remembered { digest, since: now });
-        if self.remembered.len() > self.rules.remembered_max {
-            self.remembered.pop_front();
         }
     }
 
@@ -265,8 +256,14 @@ impl<T: Copy + PartialEq> Session<T> {
         if octets.len() > self.rules.stanza_octets_max {
             return self.refuse(ticket, request_id, problem::TOO_LARGE, actions);
         }
+        let to = match request {
+            Request::Iq { to: Some(to), .. } => Jid::parse(to).ok(),
+            _ => None,
+        };
+        self.due_by(now.after(ASK_MAX));
         self.asks.push(Ask {
             id,
+            to: to.map(|to| to.as_str().into()),
             ticket,
             request_id,
             wanted,
@@ -277,7 +274,7 @@ impl<T: Copy + PartialEq> Session<T> {
     }
 
     /// Those who were asked long ago will not answer any more.
-    fn give_asks_up(&mut self, now: Moment, actions: &mut Vec<Action<T>>) {
+    pub(super) fn give_asks_up(&mut self, now: Moment, actions: &mut Vec<Action<T>>) {
         while let Some(at) = self
             .asks
             .iter()
@@ -322,7 +319,7 @@ impl<T: Copy + PartialEq> Session<T> {
         actions.push(Action::Answer { ticket, answer });
     }
 
-    fn refuse(
+    pub(super) fn refuse(
         &mut self,
         ticket: T,
         request_id: Option<Box<str>>,
@@ -333,7 +330,27 @@ impl<T: Copy + PartialEq> Session<T> {
             let answer = Answer::refusal(why);
             return actions.push(Action::Answer { ticket, answer });
         }
-        let json = refused(request_id, why.status, |object| why.write_members(object));
+        let json = refused(request_id, None, why.status, |object| {
+            why.write_members(object)
+        });
+        say(ticket, json, actions);
+    }
+
+    /// A message is refused. Over WebSocket the answer says which, for messages need no other name.
+    fn refuse_message(
+        &mut self,
+        ticket: T,
+        request_id: Option<Box<str>>,
+        id: Option<SmolStr>,
+        why: Problem,
+        actions: &mut Vec<Action<T>>,
+    ) {
+        if !self.is_socket(ticket) {
+            return self.refuse(ticket, request_id, why, actions);
+        }
+        let json = refused(request_id, id, why.status, |object| {
+            why.write_members(object)
+        });
         say(ticket, json, actions);
     }
 
@@ -351,7 +368,7 @@ impl<T: Copy + PartialEq> Session<T> {
     pub(super) fn refuse_ask(&mut self, ask: Ask<T>, why: &Foreign, actions: &mut Vec<Action<T>>) {
         if self.is_socket(ask.ticket) {
             let write = |object: &mut Object<'_>| why.write_members(object);
-            let json = refused(ask.request_id, why.status, write);
+            let json = refused(ask.request_id, None, why.status, write);
             return say(ask.ticket, json, actions);
         }
         let answer = Answer::foreign(why);
@@ -362,6 +379,7 @@ impl<T: Copy + PartialEq> Session<T> {
 
 fn refused(
     request_id: Option<Box<str>>,
+    message_id: Option<SmolStr>,
     status: u16,
     write: impl FnOnce(&mut Object<'_>),
 ) -> Vec<u8> {
@@ -369,7 +387,8 @@ fn refused(
     let mut object = Object::begin(&mut json);
     object
         .text("type", "answer")
-        .text_if("request_id", request_id);
+        .text_if("request_id", request_id)
+        .text_if("message_id", message_id);
     object
         .number("status", status.into())
         .object("problem", write);
