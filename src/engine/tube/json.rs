@@ -597,7 +597,9 @@ fn perform(
         match action {
             Action::Stream(octets) => shard.receive(key, &octets, now, fx),
             Action::Answer { ticket, mut answer } => {
-                answer.retry_after = must_wait(shard, key, now).or(answer.retry_after);
+                if answer.retry_after.is_some() {
+                    answer.retry_after = must_wait(shard, key, now).or(answer.retry_after);
+                }
                 let cookie = tube.cookie.filter(|_| answer.status == 201);
                 let name = Name {
                     shard: shard.core.shard,
