@@ -36,7 +36,7 @@ use self::readers::Reader;
 use self::remembered::Remembered;
 use self::requests::{ASK_MAX, Ask, Sending};
 use super::event::Event;
-use super::problem::{self, Problem};
+use super::problem::{self, Foreign, Problem};
 use super::topic;
 use super::writer::Object;
 use super::{Cursor, Rules};
@@ -69,6 +69,8 @@ pub struct Answer {
     pub body: Arc<[u8]>,
     /// Of a poll: for its `ETag`.
     pub cursor: Option<Cursor>,
+    /// Seconds: for its `Retry-After`.
+    pub retry_after: Option<u32>,
 }
 
 /// The type of an answer.
@@ -84,6 +86,17 @@ impl Answer {
         answer(202, Vec::new())
     }
 
+    /// The stream refused it.
+    fn foreign(why: &Foreign) -> Self {
+        Self {
+            status: why.status,
+            media: Media::Problem,
+            body: why.to_json().into(),
+            cursor: None,
+            retry_after: why.retry_after(),
+        }
+    }
+
     /// A request is refused.
     pub fn refusal(why: Problem) -> Self {
         Self {
@@ -91,6 +104,7 @@ impl Answer {
             media: Media::Problem,
             body: why.to_json().into(),
             cursor: None,
+            retry_after: why.retry_after(),
         }
     }
 }
@@ -317,31 +331,20 @@ impl<T: Copy + PartialEq> Session<T> {
             .text("type", "closed")
             .object("problem", |object| why.write_members(object));
         object.end();
-        self.end(&json, &why.to_json(), why.status, actions);
+        self.end(&json, &Answer::refusal(why), actions);
     }
 
-    fn end(&mut self, closed: &[u8], body: &[u8], status: u16, actions: &mut Vec<Action<T>>) {
-        let body: Arc<[u8]> = body.into();
-        let mut waiting: SmallVec<[T; 4]> = SmallVec::new();
-        if let Phase::Login(login) = &self.phase {
-            waiting.extend(login.ticket);
-        }
-        self.phase = Phase::Over;
+    fn end(&mut self, closed: &[u8], refusal: &Answer, actions: &mut Vec<Action<T>>) {
         let refused = |ticket| Action::Answer {
             ticket,
-            answer: Answer {
-                status,
-                media: Media::Problem,
-                body: body.clone(),
-                cursor: None,
-            },
+            answer: refusal.clone(),
         };
-        actions.extend(waiting.into_iter().map(refused));
+        if let Phase::Login(login) = std::mem::replace(&mut self.phase, Phase::Over) {
+            actions.extend(login.ticket.map(refused));
+        }
         // What became of it nobody knows, whatever ended the session.
-        for ticket in std::mem::take(&mut self.sending)
-            .into_iter()
-            .flat_map(|s| s.waiting)
-        {
+        let sending = std::mem::take(&mut self.sending);
+        for ticket in sending.into_iter().flat_map(|sending| sending.waiting) {
             let answer = Answer::refusal(problem::SESSION_ENDED);
             actions.push(Action::Answer { ticket, answer });
         }
@@ -365,6 +368,15 @@ impl<T: Copy + PartialEq> Session<T> {
         }
         self.kept = VecDeque::new();
         actions.push(Action::Lost);
+    }
+
+    /// Since when there is neither a reader nor a request; `None`: there is, or the session is not
+    /// open.
+    pub fn unread_since(&self) -> Option<Moment> {
+        let waits = |sending: &Sending<T>| !sending.waiting.is_empty();
+        let is_asked = !self.asks.is_empty() || self.sending.iter().any(waits);
+        let is_unread = self.readers.is_empty() && matches!(self.phase, Phase::Open);
+        (is_unread && !is_asked).then_some(self.idle_since)
     }
 
     /// Whether nothing will come of this session any more.
@@ -597,6 +609,7 @@ fn answer(status: u16, body: Vec<u8>) -> Answer {
         media: Media::Json,
         body: body.into(),
         cursor: None,
+        retry_after: None,
     }
 }
 
