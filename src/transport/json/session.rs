@@ -335,21 +335,16 @@ impl<T: Copy + PartialEq> Session<T> {
     }
 
     fn end(&mut self, closed: &[u8], refusal: &Answer, actions: &mut Vec<Action<T>>) {
-        let mut waiting: SmallVec<[T; 4]> = SmallVec::new();
-        if let Phase::Login(login) = &self.phase {
-            waiting.extend(login.ticket);
-        }
-        self.phase = Phase::Over;
         let refused = |ticket| Action::Answer {
             ticket,
             answer: refusal.clone(),
         };
-        actions.extend(waiting.into_iter().map(refused));
+        if let Phase::Login(login) = std::mem::replace(&mut self.phase, Phase::Over) {
+            actions.extend(login.ticket.map(refused));
+        }
         // What became of it nobody knows, whatever ended the session.
-        for ticket in std::mem::take(&mut self.sending)
-            .into_iter()
-            .flat_map(|s| s.waiting)
-        {
+        let sending = std::mem::take(&mut self.sending);
+        for ticket in sending.into_iter().flat_map(|sending| sending.waiting) {
             let answer = Answer::refusal(problem::SESSION_ENDED);
             actions.push(Action::Answer { ticket, answer });
         }
