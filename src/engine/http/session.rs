@@ -9,6 +9,7 @@ use crate::engine::reading::bounds_of_stanzas;
 use crate::engine::shard::Shard;
 use crate::engine::tube::json::{self, Found, Name, Secured};
 use crate::session::effects::{Effects, LinkKey};
+use crate::session::parcel::Ticket;
 use crate::transport::http::origin::Verdict;
 use crate::transport::http::{self, query};
 use crate::transport::http::{Field, Method, Scheme, Status};
@@ -90,8 +91,12 @@ fn publish_to(shard: &mut Shard, call: &Call<'_>, body: &[u8], fx: &mut Effects)
         return Err(refuse(shard, call, problem::TOO_LARGE));
     }
     let json = topic::publication(&topic, body).map_err(|why| refuse(shard, call, why))?;
-    json::publish(shard, &topic, &json, call.now, fx);
-    Err(write(shard, call.key, &Answer::accepted()))
+    let ticket = Ticket {
+        shard: shard.core.shard,
+        link: call.key,
+    };
+    json::publish(shard, ticket, &topic, &json, call.now, fx);
+    Ok(())
 }
 
 /// `/v1/roster`

@@ -26,7 +26,7 @@ use crate::engine::route;
 use crate::engine::shard::Shard;
 use crate::session::ctx::{Core, Ctx, Due};
 use crate::session::effects::{Effects, LinkEffect, LinkKey, LinkTag};
-use crate::session::parcel::Letter;
+use crate::session::parcel::{Letter, Ticket};
 use crate::session::session::Flags;
 use crate::store::ShardId;
 use crate::stream::c2s::Negotiation;
@@ -436,22 +436,41 @@ pub fn describe(shard: &Shard, key: LinkKey) -> Option<Answer> {
 }
 
 /// What a program published, to all shards. A topic has a home, as accounts have: everything goes
-/// there first, so that all shards hear it in one order.
-pub fn publish(shard: &mut Shard, topic: &Arc<str>, json: &Arc<[u8]>, now: Now, fx: &mut Effects) {
-    let home = shard.core.home(topic);
-    if home != shard.core.shard {
+/// there first, so that all shards hear it in one order. Who published it is answered when it is on
+/// its way from there: whoever comes later comes behind it.
+pub fn publish(
+    shard: &mut Shard,
+    ticket: Ticket,
+    topic: &Arc<str>,
+    json: &Arc<[u8]>,
+    now: Now,
+    fx: &mut Effects,
+) {
+    let (here, home) = (shard.core.shard, shard.core.home(topic));
+    if home != here {
         return fx.batch(home).post(Letter::Publish {
+            ticket,
             topic: topic.clone(),
             json: json.clone(),
         });
     }
-    for to in (0..shard.core.shards).filter(|to| *to != shard.core.shard) {
+    for to in (0..shard.core.shards).filter(|to| *to != here) {
         fx.batch(to).post(Letter::Publication {
             topic: topic.clone(),
             json: json.clone(),
         });
     }
     published(shard, topic, json, now, fx);
+    let link = ticket.link;
+    match ticket.shard == here {
+        true => was_published(shard, link, now, fx),
+        false => fx.batch(ticket.shard).post(Letter::Published { link }),
+    }
+}
+
+/// The request of a link was to publish something, which is on its way.
+pub fn was_published(shard: &mut Shard, link: LinkKey, now: Now, fx: &mut Effects) {
+    session_answered(shard, link, &Answer::accepted(), None, now, fx);
 }
 
 /// A publication, for the subscribers of this shard.
