@@ -36,7 +36,7 @@ pub use readers::Kind;
 use self::login::Login;
 use self::readers::Reader;
 use self::remembered::Remembered;
-use self::requests::{Ask, Sending};
+use self::requests::{ASK_MAX, Ask, Sending};
 use self::seldom::{Rare, Seldom};
 use super::event::Event;
 use super::problem::{self, Problem};
@@ -113,6 +113,10 @@ impl Media {
 pub struct Session<T> {
     rules: Arc<Rules>,
     phase: Phase,
+    /// The stream has not said yet who is in the roster.
+    awaits_roster: bool,
+    /// An event was forgotten before anybody was given it.
+    has_dropped: bool,
     epoch: u32,
     login: Option<Box<Login<T>>>,
     readers: SmallVec<[Reader<T>; 1]>,
@@ -264,6 +268,8 @@ impl<T: Copy + PartialEq + 'static> Session<T> {
         actions.push(Action::Stream(login.header()));
         Self {
             phase: Phase::Login,
+            awaits_roster: false,
+            has_dropped: false,
             epoch,
             login: Some(Box::new(login)),
             readers: SmallVec::new(),
@@ -313,7 +319,12 @@ impl<T: Copy + PartialEq + 'static> Session<T> {
         let oldest = oldest.map(|kept| kept.since.after(self.rules.replay));
         let remembered = self.work.remembered.oldest();
         let remembered = remembered.map(|since| since.after(self.rules.remembered));
-        let waiting = polls.chain(idle).chain(oldest).chain(remembered);
+        let asks = self.work.asks.iter().map(|ask| ask.since.after(ASK_MAX));
+        let waiting = polls
+            .chain(idle)
+            .chain(oldest)
+            .chain(remembered)
+            .chain(asks);
         waiting.fold(self.work.tell_at, Moment::min)
     }
 
@@ -339,6 +350,7 @@ impl<T: Copy + PartialEq + 'static> Session<T> {
             work.remembered.forget(is_old);
         }
         self.forget_old(now);
+        self.give_asks_up(now, actions);
         self.tell(1, now, actions);
         self.rest();
         self.deadline = self.earliest();
@@ -393,12 +405,6 @@ impl<T: Copy + PartialEq + 'static> Session<T> {
             waiting.extend(login.ticket);
         }
         self.phase = Phase::Over;
-        let work = std::mem::take(&mut self.work);
-        let sending = work.sending.iter().flat_map(|sending| &sending.waiting);
-        waiting.extend(sending.copied());
-        let sockets = |ticket: &T| self.readers.iter().any(|reader| reader.ticket == *ticket);
-        let asks = work.asks.iter().map(|ask| ask.ticket);
-        waiting.extend(asks.filter(|ticket| !sockets(ticket)));
         let refused = |ticket| Action::Answer {
             ticket,
             answer: Answer {
@@ -409,6 +415,15 @@ impl<T: Copy + PartialEq + 'static> Session<T> {
             },
         };
         actions.extend(waiting.into_iter().map(refused));
+        // What became of it nobody knows, whatever ended the session.
+        let Work { sending, asks, .. } = std::mem::take(&mut *self.work);
+        for ticket in sending.into_iter().flat_map(|sending| sending.waiting) {
+            let answer = Answer::refusal(problem::SESSION_ENDED);
+            actions.push(Action::Answer { ticket, answer });
+        }
+        for ask in asks {
+            self.refuse(ask.ticket, ask.request_id, problem::SESSION_ENDED, actions);
+        }
         let closed = Event {
             id: None,
             name: "closed",
@@ -425,6 +440,7 @@ impl<T: Copy + PartialEq + 'static> Session<T> {
             actions.push(Action::End { ticket });
         }
         self.log = Seldom::default();
+        self.work = Seldom::default();
         actions.push(Action::Lost);
     }
 
@@ -586,6 +602,7 @@ impl<T: Copy + PartialEq + 'static> Session<T> {
         if !is_given {
             log.backlog_octets -= octets;
             log.ungiven += 1;
+            self.has_dropped = true;
         }
     }
 

@@ -294,6 +294,12 @@ fn a_cookie_alone_speaks_only_for_our_pages() {
         );
     }
     assert_eq!(house.world.receives("romeo").len(), 1);
+    // Another session of the same browser ends, and leaves the cookie.
+    let other = house.open_with("romeo", "");
+    let both = format!("{ours}{other}");
+    let (_, answer) = house.ask("DELETE", "/v1/session", &both, "");
+    assert_eq!(status_of(&answer), "204");
+    assert!(!answer.contains("Set-Cookie"), "{answer}");
     let (_, answer) = house.ask_raw("/v1/socket", &format!("{socket}{ours}"));
     assert!(answer.starts_with(b"HTTP/1.1 101 "));
     let (_, answer) = house.ask("DELETE", "/v1/session", &ours, "");
@@ -304,6 +310,15 @@ fn a_cookie_alone_speaks_only_for_our_pages() {
     );
     let (_, answer) = house.ask("GET", "/v1/session", &cookie, "");
     assert_eq!(content(&answer)["code"], "no-session");
+    // A cookie of nothing is taken away as well, which no script could.
+    let (_, answer) = house.ask("DELETE", "/v1/session", &ours, "");
+    assert_eq!(content(&answer)["code"], "no-session");
+    assert!(answer.contains("Set-Cookie: encke-session=;"), "{answer}");
+    let (_, answer) = house.ask("DELETE", "/v1/session", &cookie, "");
+    assert!(
+        !answer.contains("Set-Cookie"),
+        "nobody of ours asked: {answer}"
+    );
 }
 
 #[test]

@@ -5,8 +5,8 @@ use std::num::NonZeroU32;
 use crate::base::time::Moment;
 use crate::base::wheel::TICK_MS;
 
-/// An instant in ticks of the wheel, rounded up, modulo 2^32: half the octets of a [`Moment`]. It is
-/// compared with what is near.
+/// An instant in ticks of the wheel, rounded up, modulo 2^32: half the octets of a [`Moment`]. It
+/// is compared with what is near.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tick(NonZeroU32);
 

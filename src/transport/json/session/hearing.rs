@@ -2,7 +2,7 @@
 
 use smallvec::SmallVec;
 
-use super::requests::{Sending, Wanted};
+use super::requests::{Ask, Sending, Wanted};
 use super::{Action, Phase, Session, TELL_STANZAS, login, write_start};
 use crate::base::time::Moment;
 use crate::transport::json::incoming::{self, UNBOUNDED};
@@ -106,7 +106,7 @@ impl<T: Copy + PartialEq + 'static> Session<T> {
             return self.end_by(&why, actions);
         }
         if self.phase == Phase::Login {
-            return self.hear_login(element, actions);
+            return self.hear_login(element, address, scratch, now, actions);
         }
         match element.local_octets() {
             b"message" | b"presence" => self.hear_event(element, address, scratch, now),
@@ -139,6 +139,28 @@ impl<T: Copy + PartialEq + 'static> Session<T> {
     ) {
         let before = self.received;
         self.received = self.received.wrapping_add(1);
+        self.keep_stanza(stanza, address, before, scratch, now);
+    }
+
+    /// Somebody knew the address as soon as it was bound: the stream does not count stanzas yet.
+    pub(super) fn hear_early(
+        &mut self,
+        stanza: Element<'_>,
+        address: &str,
+        scratch: &mut Vec<u8>,
+        now: Moment,
+    ) {
+        self.keep_stanza(stanza, address, self.received, scratch, now);
+    }
+
+    fn keep_stanza(
+        &mut self,
+        stanza: Element<'_>,
+        address: &str,
+        before: u32,
+        scratch: &mut Vec<u8>,
+        now: Moment,
+    ) {
         scratch.clear();
         let begin = |out: &mut Vec<u8>, class: incoming::Class| {
             write_start(out, class.name());
@@ -209,24 +231,25 @@ impl<T: Copy + PartialEq + 'static> Session<T> {
         actions: &mut Vec<Action<T>>,
     ) {
         let id = iq.attr("id").unwrap_or_default();
+        let from = iq.attr("from");
         match iq.attr("type") {
-            Some("result" | "error") if id == login::ROSTER => {
+            Some("result" | "error")
+                if self.awaits_roster && id == login::ROSTER && is_own(from, address) =>
+            {
+                self.awaits_roster = false;
                 self.keep_roster(iq, true, before, scratch, now);
             }
-            Some("result" | "error") => self.answered(iq, id, actions),
+            Some("result" | "error") => self.answered(iq, id, address, actions),
             Some(class) => {
                 let is_push = class == "set" && iq.child(ns::ROSTER, "query").is_some();
                 // RFC 6121 section 2.1.6: from nobody else.
-                let own = jid::split_resource(address).0;
-                let is_own = iq
-                    .attr("from")
-                    .is_none_or(|from| from == own || from == address);
+                let is_own = is_own(from, address);
                 if is_push && is_own {
                     self.keep_roster(iq, false, before, scratch, now);
                 }
                 let is_ping = class == "get" && iq.child(ns::PING, "ping").is_some();
                 let accepted = is_ping || (is_push && is_own);
-                self.reply(id, iq.attr("from"), accepted, actions);
+                self.reply(id, from, accepted, actions);
             }
             None => {}
         }
@@ -268,8 +291,15 @@ impl<T: Copy + PartialEq + 'static> Session<T> {
     }
 
     /// An answer to a request of the client.
-    fn answered(&mut self, iq: &Tree, id: &str, actions: &mut Vec<Action<T>>) {
-        let found = self.work.asks.iter().position(|ask| ask.id == id);
+    fn answered(&mut self, iq: &Tree, id: &str, address: &str, actions: &mut Vec<Action<T>>) {
+        // Anybody can send what looks like an answer; only who was asked gives one.
+        let from = iq.attr("from");
+        let is_asked = |ask: &Ask<T>| match &ask.to {
+            None => is_own(from, address),
+            Some(to) => from == Some(to) || (from.is_none() && is_own(Some(to), address)),
+        };
+        let mut asks = self.work.asks.iter();
+        let found = asks.position(|ask| ask.id == id && is_asked(ask));
         let Some(ask) = found.map(|at| self.work.asks.swap_remove(at)) else {
             return;
         };
@@ -298,4 +328,10 @@ impl<T: Copy + PartialEq + 'static> Session<T> {
             },
         );
     }
+}
+
+/// Whether a stanza is of the account of this address itself, for which the server speaks.
+fn is_own(from: Option<&str>, address: &str) -> bool {
+    let own = jid::split_resource(address).0;
+    from.is_none_or(|from| from == own || from == address)
 }

@@ -213,7 +213,14 @@ impl<T: Copy + PartialEq + 'static> Session<T> {
     }
 
     /// An element before the session is open.
-    pub(super) fn hear_login(&mut self, element: Element<'_>, actions: &mut Vec<Action<T>>) {
+    pub(super) fn hear_login(
+        &mut self,
+        element: Element<'_>,
+        address: &str,
+        scratch: &mut Vec<u8>,
+        now: Moment,
+        actions: &mut Vec<Action<T>>,
+    ) {
         let Some(login) = &mut self.login else {
             return;
         };
@@ -246,6 +253,11 @@ impl<T: Copy + PartialEq + 'static> Session<T> {
             }
             (Step::Bound, "iq") => self.bound(element, actions),
             (Step::Enabling, "enabled") => self.begin(actions),
+            (Step::Enabling, "message" | "presence") => {
+                self.hear_early(element, address, scratch, now);
+            }
+            // Nothing was asked yet; who asks something hears nothing, as of a client that is slow.
+            (Step::Enabling, "iq") => {}
             _ => self.finish(problem::INTERNAL, actions),
         }
     }
@@ -331,6 +343,7 @@ impl<T: Copy + PartialEq + 'static> Session<T> {
         });
         octets.extend_from_slice(&login.presence);
         self.sent = 2 + u32::from(!login.presence.is_empty());
+        self.awaits_roster = true;
         self.deadline = self.earliest();
         actions.push(Action::Stream(octets));
         if let Some(ticket) = login.ticket {

@@ -79,7 +79,15 @@ impl<T: Copy + PartialEq + 'static> Session<T> {
             (Some(_), None) => 0,
         };
         let next = wanted.max(self.first());
-        let gap = cursor.filter(|_| wanted < next);
+        let start = Cursor {
+            epoch: self.epoch,
+            offset: 0,
+        };
+        let gap = match cursor {
+            // It wants what is kept, and what nobody was given should be.
+            None => self.has_dropped.then_some(start),
+            Some(_) => cursor.filter(|_| wanted < next),
+        };
         let is_poll = matches!(kind, Kind::Poll { .. });
         if !is_poll {
             actions.push(Action::Begin { ticket });

@@ -15,6 +15,7 @@ use crate::transport::json::outgoing::{self, Item};
 use crate::transport::json::problem::{self, Foreign, Problem};
 use crate::transport::json::request::{Asked, Message, Request};
 use crate::transport::json::writer::Object;
+use crate::xmpp::jid::Jid;
 
 /// A message that the stream has not stored yet.
 #[derive(Debug)]
@@ -34,16 +35,18 @@ pub(super) struct Sending<T> {
 #[derive(Debug)]
 pub(super) struct Ask<T> {
     pub id: SmolStr,
+    /// Who is asked, in normal form; nobody named: the own account.
+    pub to: Option<Box<str>>,
     pub ticket: T,
     pub request_id: Option<Box<str>>,
     pub wanted: Wanted,
-    since: Moment,
+    pub since: Moment,
 }
 
 /// Most messages are shorter.
 const MESSAGE_OCTETS: usize = 512;
 /// How long an answer is waited for.
-const ASK_MAX: Duration = Duration::from_secs(300);
+pub(super) const ASK_MAX: Duration = Duration::from_secs(300);
 
 /// What goes into the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -149,13 +152,13 @@ impl<T: Copy + PartialEq + 'static> Session<T> {
             }
         }
         if self.work.sending.len() >= self.rules.waiting_max {
-            return self.refuse(ticket, request_id, problem::TOO_MANY, actions);
+            return self.refuse_message(ticket, request_id, given, problem::TOO_MANY, actions);
         }
         let id = given.unwrap_or_else(|| self.number());
         let mut octets = Vec::with_capacity(MESSAGE_OCTETS);
         outgoing::write_message(&mut octets, message, &id);
         if octets.len() > self.rules.stanza_octets_max {
-            return self.refuse(ticket, request_id, problem::TOO_LARGE, actions);
+            return self.refuse_message(ticket, request_id, Some(id), problem::TOO_LARGE, actions);
         }
         let mut event = Vec::with_capacity(MESSAGE_OCTETS);
         write_start(&mut event, "sent");
@@ -254,8 +257,14 @@ impl<T: Copy + PartialEq + 'static> Session<T> {
         if octets.len() > self.rules.stanza_octets_max {
             return self.refuse(ticket, request_id, problem::TOO_LARGE, actions);
         }
+        let to = match request {
+            Request::Iq { to: Some(to), .. } => Jid::parse(to).ok(),
+            _ => None,
+        };
+        self.due_by(now.after(ASK_MAX));
         self.work.asks.push(Ask {
             id,
+            to: to.map(|to| to.as_str().into()),
             ticket,
             request_id,
             wanted,
@@ -266,7 +275,7 @@ impl<T: Copy + PartialEq + 'static> Session<T> {
     }
 
     /// Those who were asked long ago will not answer any more.
-    fn give_asks_up(&mut self, now: Moment, actions: &mut Vec<Action<T>>) {
+    pub(super) fn give_asks_up(&mut self, now: Moment, actions: &mut Vec<Action<T>>) {
         while let Some(at) = self
             .work
             .asks
@@ -312,7 +321,7 @@ impl<T: Copy + PartialEq + 'static> Session<T> {
         actions.push(Action::Answer { ticket, answer });
     }
 
-    fn refuse(
+    pub(super) fn refuse(
         &mut self,
         ticket: T,
         request_id: Option<Box<str>>,
@@ -323,7 +332,27 @@ impl<T: Copy + PartialEq + 'static> Session<T> {
             let answer = Answer::refusal(why);
             return actions.push(Action::Answer { ticket, answer });
         }
-        let json = refused(request_id, why.status, |object| why.write_members(object));
+        let json = refused(request_id, None, why.status, |object| {
+            why.write_members(object)
+        });
+        say(ticket, json, actions);
+    }
+
+    /// A message is refused. Over WebSocket the answer says which, for messages need no other name.
+    fn refuse_message(
+        &mut self,
+        ticket: T,
+        request_id: Option<Box<str>>,
+        id: Option<SmolStr>,
+        why: Problem,
+        actions: &mut Vec<Action<T>>,
+    ) {
+        if !self.is_socket(ticket) {
+            return self.refuse(ticket, request_id, why, actions);
+        }
+        let json = refused(request_id, id, why.status, |object| {
+            why.write_members(object)
+        });
         say(ticket, json, actions);
     }
 
@@ -341,7 +370,7 @@ impl<T: Copy + PartialEq + 'static> Session<T> {
     pub(super) fn refuse_ask(&mut self, ask: Ask<T>, why: &Foreign, actions: &mut Vec<Action<T>>) {
         if self.is_socket(ask.ticket) {
             let write = |object: &mut Object<'_>| why.write_members(object);
-            let json = refused(ask.request_id, why.status, write);
+            let json = refused(ask.request_id, None, why.status, write);
             return say(ask.ticket, json, actions);
         }
         let answer = Answer {
@@ -357,6 +386,7 @@ impl<T: Copy + PartialEq + 'static> Session<T> {
 
 fn refused(
     request_id: Option<Box<str>>,
+    message_id: Option<SmolStr>,
     status: u16,
     write: impl FnOnce(&mut Object<'_>),
 ) -> Vec<u8> {
@@ -364,7 +394,8 @@ fn refused(
     let mut object = Object::begin(&mut json);
     object
         .text("type", "answer")
-        .text_if("request_id", request_id);
+        .text_if("request_id", request_id)
+        .text_if("message_id", message_id);
     object
         .number("status", status.into())
         .object("problem", write);

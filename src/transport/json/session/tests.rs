@@ -47,7 +47,9 @@ struct Talk {
 
 fn plan() -> Plan {
     Plan {
-        accounts: vec!["juliet@localhost".into(), "romeo@localhost".into()],
+        accounts: ["juliet", "romeo", "nurse"]
+            .map(|user| format!("{user}@localhost"))
+            .to_vec(),
         ..Plan::default()
     }
 }

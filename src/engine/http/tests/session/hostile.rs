@@ -40,6 +40,37 @@ fn the_servers_stanza_id_is_told() {
     assert_eq!(message["stanza_id"]["by"], "juliet@localhost", "{message}");
 }
 
+/// What only has a chat state besides is stored as it would be for anybody who is away.
+#[test]
+fn what_has_a_chat_state_and_no_text_is_stored() {
+    let mut house = House::with(1, Limits::default());
+    let session = house.open("");
+    let secret = "<message to='juliet@localhost' type='chat'><encrypted xmlns='e'/>\
+         <active xmlns='http://jabber.org/protocol/chatstates'/></message>";
+    house.world.sends("romeo", secret);
+    house.world.settle();
+    house.ask("DELETE", "/v1/session", &session, "");
+    house.world.settle();
+    let session = house.open("");
+    let events = house.poll(&session, "");
+    assert!(events.to_string().contains("encrypted"), "{events}");
+}
+
+/// XEP-0203 section 6: what says that this server kept it was said by this server.
+#[test]
+fn senders_do_not_date_for_the_server() {
+    let mut house = House::with(1, Limits::default());
+    let session = house.open("");
+    house.world.sends(
+        "romeo",
+        "<message to='juliet@localhost' type='chat'><body>b</body>\
+         <delay xmlns='urn:xmpp:delay' from='localhost' stamp='2099-01-01T00:00:00Z'/></message>",
+    );
+    house.world.settle();
+    let events = house.poll(&session, "");
+    assert!(!events.to_string().contains("2099"), "{events}");
+}
+
 /// An attribute is no text.
 #[test]
 fn a_body_is_what_is_inside_of_it() {
