@@ -38,9 +38,8 @@ use self::readers::Reader;
 use self::remembered::Remembered;
 use self::requests::{ASK_MAX, Ask, Sending};
 use self::seldom::{Rare, Seldom};
-use super::event::Event;
+use super::event::{Class, Event};
 use super::problem::{self, Problem};
-use super::topic;
 use super::writer::Object;
 use super::{Cursor, Rules};
 use crate::base::time::Moment;
@@ -149,7 +148,10 @@ enum Phase {
 
 /// Events that may be asked for again. While there are none, all before the next one are given and
 /// confirmed.
+///
+/// It is of a size that nothing has that stays: when many of them go, whole pages are left.
 #[derive(Debug)]
+#[repr(align(32))]
 struct Log {
     kept: VecDeque<Kept>,
     kept_octets: usize,
@@ -245,11 +247,15 @@ impl<T: 'static> Rare for Work<T> {
 /// An event that may be asked for again.
 #[derive(Debug)]
 struct Kept {
-    event: Event,
+    json: Arc<[u8]>,
     since: Moment,
     /// Stanzas from the stream before the one that this came of.
     before: u32,
+    class: Class,
 }
+
+/// There are many of them. Two, as after a login, do not take the room of what stays longer.
+const _: () = assert!(size_of::<Kept>() <= 32);
 
 impl<T: Copy + PartialEq + 'static> Session<T> {
     /// The session that `opening` asks for: 201 answers `ticket` when it is ready, 200 when the
@@ -492,39 +498,20 @@ impl<T: Copy + PartialEq + 'static> Session<T> {
         self.next - self.log.kept.len() as u64
     }
 
-    /// Keeps an event of which `write` appends the members, and gives it to readers later, by
-    /// [`Session::give`].
-    fn keep(
-        &mut self,
-        name: &'static str,
-        before: u32,
-        scratch: &mut Vec<u8>,
-        now: Moment,
-        write: impl FnOnce(&mut Vec<u8>),
-    ) {
-        scratch.clear();
-        write_start(scratch, name);
-        write(scratch);
-        scratch.push(b'}');
-        self.keep_written(name, before, scratch, now);
+    /// Keeps an event, and gives it to readers later, by [`Session::give`].
+    fn keep_written(&mut self, class: Class, before: u32, json: &[u8], now: Moment) {
+        self.keep_shared(class, before, json.into(), now);
     }
 
-    fn keep_written(&mut self, name: &'static str, before: u32, json: &[u8], now: Moment) {
-        self.keep_shared(name, before, json.into(), now);
-    }
-
-    fn keep_shared(&mut self, name: &'static str, before: u32, json: Arc<[u8]>, now: Moment) {
-        let id = Some(Cursor {
-            epoch: self.epoch,
-            offset: self.next,
-        });
+    fn keep_shared(&mut self, class: Class, before: u32, json: Arc<[u8]>, now: Moment) {
         let log = self.log.make(|| Log::before(self.next));
         log.kept_octets += json.len();
         log.backlog_octets += json.len();
         log.kept.push_back(Kept {
-            event: Event { id, name, json },
+            json,
             since: now,
             before,
+            class,
         });
         self.next += 1;
         self.due_by(now.after(self.rules.replay));
@@ -547,11 +534,11 @@ impl<T: Copy + PartialEq + 'static> Session<T> {
         if self.work.missed > 0 {
             let missed = std::mem::take(&mut self.work.missed);
             let mut json = Vec::with_capacity(40);
-            write_start(&mut json, topic::MISSED);
+            write_start(&mut json, Class::Missed);
             let _ = write!(json, ",\"count\":{missed}}}");
-            self.keep_written(topic::MISSED, self.received, &json, now);
+            self.keep_written(Class::Missed, self.received, &json, now);
         }
-        self.keep_shared(topic::TOPIC, self.received, json.clone(), now);
+        self.keep_shared(Class::Topic, self.received, json.clone(), now);
         self.give(now, actions);
     }
 
@@ -573,9 +560,12 @@ impl<T: Copy + PartialEq + 'static> Session<T> {
                 log.kept_octets > rules.replay_octets_max
                     || log.kept.len() > rules.replay_events_max
                     || (log.kept.len() > rules.replay_spare_max
-                        && is_oldest(|kept| !kept.is_owed()))
+                        && is_oldest(|kept| !kept.class.is_owed()))
             }
-            false => log.backlog_octets > rules.backlog_octets_max && is_oldest(Kept::is_spare),
+            false => {
+                log.backlog_octets > rules.backlog_octets_max
+                    && is_oldest(|kept| kept.class.is_spare())
+            }
         }
     }
 
@@ -597,7 +587,7 @@ impl<T: Copy + PartialEq + 'static> Session<T> {
         let Some(oldest) = log.kept.pop_front() else {
             return;
         };
-        let octets = oldest.event.json.len();
+        let octets = oldest.json.len();
         log.kept_octets -= octets;
         if !is_given {
             log.backlog_octets -= octets;
@@ -617,7 +607,7 @@ impl<T: Copy + PartialEq + 'static> Session<T> {
         if from > log.owed_from || log.owed.is_none() {
             let skipped = usize::try_from(from - first).unwrap_or(usize::MAX);
             let spared = log.kept.iter().skip(skipped);
-            let spared = spared.take_while(|kept| !kept.is_owed()).count();
+            let spared = spared.take_while(|kept| !kept.class.is_owed()).count();
             log.owed_from = from + spared as u64;
             let owed = log.kept.get(skipped.saturating_add(spared));
             log.owed = owed.map(|kept| kept.before);
@@ -671,8 +661,8 @@ impl<T: Copy + PartialEq + 'static> Session<T> {
 }
 
 /// `{"type":"…"`: how every event that is kept begins.
-fn write_start(out: &mut Vec<u8>, name: &str) {
-    for part in ["{\"type\":\"", name, "\""] {
+fn write_start(out: &mut Vec<u8>, class: Class) {
+    for part in ["{\"type\":\"", class.name(), "\""] {
         out.extend_from_slice(part.as_bytes());
     }
 }
@@ -683,21 +673,6 @@ fn answer(status: u16, body: Vec<u8>) -> Answer {
         media: Media::Json,
         body: body.into(),
         cursor: None,
-    }
-}
-
-impl Kept {
-    /// Whether it says nothing that the roster and the presences do not say, or its sender.
-    fn is_spare(&self) -> bool {
-        matches!(self.event.name, "sent" | "presence" | "roster" | "typing")
-    }
-
-    /// Whether the stream would store the stanza that it came of.
-    fn is_owed(&self) -> bool {
-        matches!(
-            self.event.name,
-            "message" | "receipt" | "carbon" | "failure"
-        )
     }
 }
 

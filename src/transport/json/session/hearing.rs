@@ -1,10 +1,13 @@
 //! What the stream wrote.
 
+use std::sync::{Arc, LazyLock};
+
 use smallvec::SmallVec;
 
 use super::requests::{Ask, Sending, Wanted};
 use super::{Action, Phase, Session, TELL_STANZAS, login, write_start};
 use crate::base::time::Moment;
+use crate::transport::json::event::Class;
 use crate::transport::json::incoming::{self, UNBOUNDED};
 use crate::transport::json::outgoing;
 use crate::transport::json::problem::{self, Foreign};
@@ -12,6 +15,10 @@ use crate::transport::json::writer::Object;
 use crate::xmpp::jid;
 use crate::xmpp::ns;
 use crate::xmpp::xml::{Element, Progress, Scanner, StreamScope, Tree};
+
+/// The roster of who has no contacts, which many share.
+static NOBODY: LazyLock<Arc<[u8]>> =
+    LazyLock::new(|| Arc::from(*br#"{"type":"roster","whole":true,"items":[]}"#));
 
 /// How much more room there is for what stands before an answer.
 const AWAITED_FACTOR: usize = 4;
@@ -162,14 +169,11 @@ impl<T: Copy + PartialEq + 'static> Session<T> {
         now: Moment,
     ) {
         scratch.clear();
-        let begin = |out: &mut Vec<u8>, class: incoming::Class| {
-            write_start(out, class.name());
-        };
         let own = jid::split_resource(address).0;
-        if let Some(class) = incoming::describe(scratch, stanza, own, begin) {
+        if let Some(class) = incoming::describe(scratch, stanza, own, write_start) {
             scratch.push(b'}');
-            self.keep_written(class.name(), before, scratch, now);
-            if class == incoming::Class::Presence {
+            self.keep_written(class, before, scratch, now);
+            if class == Class::Presence {
                 self.note_presence(stanza, address);
             }
         }
@@ -181,7 +185,7 @@ impl<T: Copy + PartialEq + 'static> Session<T> {
         let Some(from) = from.as_deref().filter(|from| **from != *address) else {
             return;
         };
-        let Some(event) = self.log.kept.back().map(|kept| kept.event.clone()) else {
+        let Some(event) = self.events_from(self.next - 1).next() else {
             return;
         };
         let (rules, work) = (&self.rules, &mut *self.work);
@@ -206,7 +210,7 @@ impl<T: Copy + PartialEq + 'static> Session<T> {
                 break;
             }
             if let Some(sending) = self.work.sending.pop_front() {
-                self.keep_shared("sent", self.received, sending.event, now);
+                self.keep_shared(Class::Sent, self.received, sending.event, now);
                 let cursor = self.cursor();
                 for ticket in sending.waiting {
                     let answer = super::requests::stored_answer(&sending.id, Some(cursor));
@@ -266,11 +270,17 @@ impl<T: Copy + PartialEq + 'static> Session<T> {
         let Some(query) = iq.child(ns::ROSTER, "query") else {
             return;
         };
-        self.keep("roster", before, scratch, now, |out| {
-            let mut object = Object::go_on(out);
-            object.flag("whole", whole);
-            incoming::write_items(&mut object, query);
-        });
+        scratch.clear();
+        write_start(scratch, Class::Roster);
+        let mut object = Object::go_on(scratch);
+        object.flag("whole", whole);
+        incoming::write_items(&mut object, query);
+        scratch.push(b'}');
+        let json = match **scratch == **NOBODY {
+            true => NOBODY.clone(),
+            false => Arc::from(&**scratch),
+        };
+        self.keep_shared(Class::Roster, before, json, now);
     }
 
     /// Others ask a client for this or that; here are only answers that need nobody.

@@ -97,9 +97,8 @@ impl<T: Copy + PartialEq + 'static> Session<T> {
             };
             actions.push(Action::Event { ticket, event });
         } else if let Some(after) = gap {
-            let events = [self.gap(after, next)];
-            let rest = self.events_from(next);
-            let answer = self.page(events.iter().chain(rest));
+            let events = [self.gap(after, next)].into_iter();
+            let answer = self.page(events.chain(self.events_from(next)));
             actions.push(Action::Answer { ticket, answer });
             self.given_to(self.next);
             return self.tell(TELL_STANZAS, now, actions);
@@ -135,7 +134,7 @@ impl<T: Copy + PartialEq + 'static> Session<T> {
                 let given =
                     usize::try_from(log.ungiven.saturating_sub(first)).unwrap_or(usize::MAX);
                 let open = log.kept.iter().skip(given);
-                log.backlog_octets = open.map(|kept| kept.event.json.len()).sum();
+                log.backlog_octets = open.map(|kept| kept.json.len()).sum();
             }
         }
         if let Some(work) = self.work.get_mut() {
@@ -176,7 +175,7 @@ impl<T: Copy + PartialEq + 'static> Session<T> {
             if let Kind::Poll { .. } = reader.kind {
                 let ticket = reader.ticket;
                 let gap = self.gap_before(reader);
-                let answer = self.page(gap.iter().chain(self.events_from(reader.next)));
+                let answer = self.page(gap.into_iter().chain(self.events_from(reader.next)));
                 actions.push(Action::Answer { ticket, answer });
                 self.idle_since = now;
                 self.given_to(self.next);
@@ -203,7 +202,6 @@ impl<T: Copy + PartialEq + 'static> Session<T> {
             let octets = u32::try_from(event.json.len() + FRAME_OCTETS);
             reader.room = reader.room.saturating_sub(octets.unwrap_or(u32::MAX));
             reader.next += 1;
-            let event = event.clone();
             actions.push(Action::Event { ticket, event });
         }
     }
@@ -234,7 +232,7 @@ impl<T: Copy + PartialEq + 'static> Session<T> {
         while log.ungiven < next {
             let place = usize::try_from(log.ungiven.saturating_sub(first));
             if let Some(kept) = place.ok().and_then(|place| log.kept.get(place)) {
-                log.backlog_octets -= kept.event.json.len();
+                log.backlog_octets -= kept.json.len();
             }
             log.ungiven += 1;
         }
@@ -244,14 +242,20 @@ impl<T: Copy + PartialEq + 'static> Session<T> {
         self.trim();
     }
 
-    fn events_from(&self, next: u64) -> impl Iterator<Item = &Event> + use<'_, T> {
-        let skipped = next.saturating_sub(self.first());
-        let skipped = usize::try_from(skipped).unwrap_or(usize::MAX);
-        self.log.kept.iter().skip(skipped).map(|kept| &kept.event)
+    pub(super) fn events_from(&self, next: u64) -> impl Iterator<Item = Event> + use<'_, T> {
+        let (epoch, first) = (self.epoch, self.first());
+        let from = next.max(first);
+        let skipped = usize::try_from(from - first).unwrap_or(usize::MAX);
+        let kept = self.log.kept.iter().skip(skipped);
+        kept.zip(from..).map(move |(kept, offset)| Event {
+            id: Some(Cursor { epoch, offset }),
+            name: kept.class.name(),
+            json: kept.json.clone(),
+        })
     }
 
     /// The answer to a poll that has all these now.
-    fn page<'e>(&self, events: impl Iterator<Item = &'e Event>) -> Answer {
+    fn page(&self, events: impl Iterator<Item = Event>) -> Answer {
         let mut body = Vec::new();
         write_page(&mut body, events, self.cursor());
         Answer {

@@ -10,7 +10,7 @@ use super::remembered::Name;
 use super::{Action, Answer, Media, Phase, Session, TELL_STANZAS, answer, write_start};
 use crate::base::time::Moment;
 use crate::transport::json::Cursor;
-use crate::transport::json::event::Event;
+use crate::transport::json::event::{Class, Event};
 use crate::transport::json::outgoing::{self, Item};
 use crate::transport::json::problem::{self, Foreign, Problem};
 use crate::transport::json::request::{Asked, Message, Request};
@@ -161,7 +161,7 @@ impl<T: Copy + PartialEq + 'static> Session<T> {
             return self.refuse_message(ticket, request_id, Some(id), problem::TOO_LARGE, actions);
         }
         let mut event = Vec::with_capacity(MESSAGE_OCTETS);
-        write_start(&mut event, "sent");
+        write_start(&mut event, Class::Sent);
         outgoing::describe_message(&mut event, message, &id);
         event.push(b'}');
         self.sent = self.sent.wrapping_add(1);

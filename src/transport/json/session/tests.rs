@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::testing::{PASSWORD, Plan, WireId, World};
-use crate::transport::json::request;
+use crate::transport::json::{request, topic};
 use crate::xmpp::jid::BareJid;
 use crate::xmpp::xml::{Bounds, Scanner};
 
