@@ -5,6 +5,7 @@
 
 use std::net::IpAddr;
 
+use super::backoff::Attempt;
 use super::http::Conn;
 use super::http::events::Events;
 use super::websocket::Assembly;
@@ -99,6 +100,8 @@ pub struct Login {
     pub head: Option<Box<crate::store::Head>>,
     /// Whether SASL succeeded: the bounds of an authenticated peer hold.
     pub authenticated: bool,
+    /// The password, or what stands for it, is being looked at.
+    pub attempt: Option<Attempt>,
     /// When the link was opened.
     pub opened: Moment,
     /// Where it came from.
@@ -215,6 +218,7 @@ impl Link {
             queue: Queue::default(),
             head: None,
             authenticated: false,
+            attempt: None,
             opened: now,
             peer,
         };

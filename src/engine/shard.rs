@@ -148,6 +148,7 @@ impl Shard {
     pub fn rest(&mut self) {
         self.core.rest();
         self.tubes.rest();
+        self.backoff.forget_decided();
         self.due.shrink_to(RESTING_MAX);
         self.answered.shrink_to(RESTING_MAX);
         self.scanners.truncate(RESTING_MAX);
@@ -217,13 +218,17 @@ impl Shard {
         Some(Box::new(Released { moving, unread }))
     }
 
-    /// After a panic inside [`Shard::handle`] for an input of `link`: drops the link's state. The
-    /// caller unwinds the effects, closes the socket, then calls [`Shard::check`].
-    pub fn abandon(&mut self, link: Option<LinkKey>) {
+    /// After a panic inside [`Shard::handle`] for an input of `link`: drops the link's state, and
+    /// that of whoever used a tube that is lost. The caller unwinds the effects, closes the sockets
+    /// that are returned, then calls [`Shard::check`].
+    pub fn abandon(&mut self, link: Option<LinkKey>) -> Vec<LinkKey> {
         self.core.counters.panics += 1;
-        for key in tube::lost(self).into_iter().chain(link) {
-            self.abandon_link(key);
+        let (tubes, mut sockets) = tube::lost(self);
+        sockets.extend(link.filter(|link| !sockets.contains(link)));
+        for key in tubes.iter().chain(&sockets) {
+            self.abandon_link(*key);
         }
+        sockets
     }
 
     fn abandon_link(&mut self, key: LinkKey) {

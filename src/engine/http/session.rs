@@ -380,6 +380,9 @@ fn write(shard: &mut Shard, key: LinkKey, answer: &Answer) -> Outcome {
         if let Some(cursor) = answer.cursor {
             out = out.field("ETag", &format!("\"{cursor}\""));
         }
+        if let Some(seconds) = answer.retry_after {
+            out = out.retry_after(seconds);
+        }
         if let Some(cookie) = &awaited.cookie {
             out = out.field("Set-Cookie", cookie);
         }

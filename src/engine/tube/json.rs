@@ -16,12 +16,12 @@ use smallvec::SmallVec;
 use subtle::ConstantTimeEq as _;
 
 use self::wakes::{Tick, Wakes};
-use super::{Guest, Tubes, unread_octets};
+use super::{Guest, Room, Tubes, unread_octets};
 use crate::base::slab::Mirror;
 use crate::base::time::{Moment, Now};
 use crate::engine::http::{self, events, session_answered};
 use crate::engine::lifecycle::{self, Farewell};
-use crate::engine::links::Link;
+use crate::engine::links::{Link, login_of};
 use crate::engine::reading::bounds_of_stanzas;
 use crate::engine::route;
 use crate::engine::shard::Shard;
@@ -265,8 +265,10 @@ pub fn open(
     if shard.stopping {
         return Err(problem::STOPPING);
     }
-    if shard.tubes.is_full(peer, &shard.core) {
-        return Err(problem::TOO_MANY);
+    match shard.tubes.room(peer, &shard.core) {
+        Room::Free => {}
+        Room::NotForThisAddress => return Err(problem::TOO_MANY),
+        Room::None => return Err(problem::NO_ROOM),
     }
     let mut negotiation = Negotiation::clear();
     // There is no STARTTLS here: the link is as secure as it will be.
@@ -392,7 +394,8 @@ pub fn said(
     match request::read(text, None, &mut scanner, &bounds) {
         Ok(asked) => request(shard, key, link, asked, now, fx),
         Err(why) => visit(shard, key, now, fx, |session, actions| {
-            session.refuse_request(link, None, why, actions);
+            let id = request::name_of(text, bounds.octets_max);
+            session.refuse_request(link, id.as_deref(), why, actions);
         }),
     }
     shard.give_scanner(scanner);
@@ -444,6 +447,18 @@ pub fn gone(
             session.taken(link, now.mono, actions);
         }
         session.detach(link, now.mono, actions);
+    });
+}
+
+/// Since when nobody has read a session, or asked it for anything; `None`: somebody does.
+pub fn unread_since(shard: &Shard, key: LinkKey) -> Option<Moment> {
+    shard.tubes.json.get(key)?.session.unread_since()
+}
+
+/// Ends a session that nobody reads as when its grace time is over.
+pub fn give_up(shard: &mut Shard, key: LinkKey, now: Now, fx: &mut Effects) {
+    visit(shard, key, now, fx, |session, actions| {
+        session.finish(problem::GRACE_OVER, actions);
     });
 }
 
@@ -608,7 +623,8 @@ fn perform(
     for action in actions.drain(..) {
         match action {
             Action::Stream(octets) => shard.receive(key, &octets, now, fx),
-            Action::Answer { ticket, answer } => {
+            Action::Answer { ticket, mut answer } => {
+                answer.retry_after = must_wait(shard, key, now).or(answer.retry_after);
                 let aside = tube.aside.as_deref_mut().filter(|_| answer.status == 201);
                 let cookie = aside.and_then(|aside| aside.cookie.take());
                 let name = Name {
@@ -641,6 +657,14 @@ fn perform(
     for ticket in lost {
         tube.session.detach(ticket, now.mono, actions);
     }
+}
+
+/// For how many seconds a login would be refused, if that is why it is.
+fn must_wait(shard: &mut Shard, key: LinkKey, now: Now) -> Option<u32> {
+    let login = login_of(&mut shard.links, key).filter(|login| !login.authenticated)?;
+    let account = login.negotiation.claimed()?.as_str();
+    let wait = shard.backoff.wait(login.peer, account, now.mono)?;
+    u32::try_from(wait.as_millis().div_ceil(1_000)).ok()
 }
 
 /// Whoever waits for a message to be stored waits for the stream to say so.

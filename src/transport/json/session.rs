@@ -39,7 +39,7 @@ use self::remembered::Remembered;
 use self::requests::{ASK_MAX, Ask, Sending};
 use self::seldom::{Rare, Seldom};
 use super::event::{Class, Event};
-use super::problem::{self, Problem};
+use super::problem::{self, Foreign, Problem};
 use super::writer::Object;
 use super::{Cursor, Rules};
 use crate::base::time::Moment;
@@ -71,6 +71,8 @@ pub struct Answer {
     pub body: Arc<[u8]>,
     /// Of a poll: for its `ETag`.
     pub cursor: Option<Cursor>,
+    /// Seconds: for its `Retry-After`.
+    pub retry_after: Option<u32>,
 }
 
 /// The type of an answer.
@@ -86,6 +88,17 @@ impl Answer {
         answer(202, Vec::new())
     }
 
+    /// The stream refused it.
+    fn foreign(why: &Foreign) -> Self {
+        Self {
+            status: why.status,
+            media: Media::Problem,
+            body: why.to_json().into(),
+            cursor: None,
+            retry_after: why.retry_after(),
+        }
+    }
+
     /// A request is refused.
     pub fn refusal(why: Problem) -> Self {
         Self {
@@ -93,6 +106,7 @@ impl Answer {
             media: Media::Problem,
             body: why.to_json().into(),
             cursor: None,
+            retry_after: why.retry_after(),
         }
     }
 }
@@ -401,26 +415,18 @@ impl<T: Copy + PartialEq + 'static> Session<T> {
             .text("type", "closed")
             .object("problem", |object| why.write_members(object));
         object.end();
-        self.end(&json, &why.to_json(), why.status, actions);
+        self.end(&json, &Answer::refusal(why), actions);
     }
 
-    fn end(&mut self, closed: &[u8], body: &[u8], status: u16, actions: &mut Vec<Action<T>>) {
-        let body: Arc<[u8]> = body.into();
-        let mut waiting: SmallVec<[T; 4]> = SmallVec::new();
-        if let Some(login) = self.login.take() {
-            waiting.extend(login.ticket);
-        }
-        self.phase = Phase::Over;
+    fn end(&mut self, closed: &[u8], refusal: &Answer, actions: &mut Vec<Action<T>>) {
         let refused = |ticket| Action::Answer {
             ticket,
-            answer: Answer {
-                status,
-                media: Media::Problem,
-                body: body.clone(),
-                cursor: None,
-            },
+            answer: refusal.clone(),
         };
-        actions.extend(waiting.into_iter().map(refused));
+        self.phase = Phase::Over;
+        if let Some(login) = self.login.take() {
+            actions.extend(login.ticket.map(refused));
+        }
         // What became of it nobody knows, whatever ended the session.
         let Work { sending, asks, .. } = std::mem::take(&mut *self.work);
         for ticket in sending.into_iter().flat_map(|sending| sending.waiting) {
@@ -448,6 +454,15 @@ impl<T: Copy + PartialEq + 'static> Session<T> {
         self.log = Seldom::default();
         self.work = Seldom::default();
         actions.push(Action::Lost);
+    }
+
+    /// Since when there is neither a reader nor a request; `None`: there is, or the session is not
+    /// open.
+    pub fn unread_since(&self) -> Option<Moment> {
+        let waits = |sending: &Sending<T>| !sending.waiting.is_empty();
+        let is_asked = !self.work.asks.is_empty() || self.work.sending.iter().any(waits);
+        let is_unread = self.readers.is_empty() && self.phase == Phase::Open;
+        (is_unread && !is_asked).then_some(self.idle_since)
     }
 
     /// Whether nothing will come of this session any more.
@@ -673,6 +688,7 @@ fn answer(status: u16, body: Vec<u8>) -> Answer {
         media: Media::Json,
         body: body.into(),
         cursor: None,
+        retry_after: None,
     }
 }
 

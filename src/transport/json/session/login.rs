@@ -281,8 +281,9 @@ impl<T: Copy + PartialEq + 'static> Session<T> {
             // Whatever it was, the client is not who it says.
             why.status = 401;
         }
-        actions.push(Action::Stream(b"</stream:stream>".to_vec()));
+        // Before the stream ends: until then it is known who must wait.
         self.end_by(&why, actions);
+        actions.push(Action::Stream(b"</stream:stream>".to_vec()));
     }
 
     /// The end that the stream gave a reason for.
@@ -293,7 +294,7 @@ impl<T: Copy + PartialEq + 'static> Session<T> {
             .text("type", "closed")
             .object("problem", |object| why.write_members(object));
         object.end();
-        self.end(&closed, &why.to_json(), why.status, actions);
+        self.end(&closed, &Answer::foreign(why), actions);
     }
 
     fn bound(&mut self, iq: Element<'_>, actions: &mut Vec<Action<T>>) {

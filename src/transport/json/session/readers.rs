@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::{Action, Answer, Media, Phase, Session, TELL_STANZAS};
+use super::{Action, Answer, Phase, Session, TELL_STANZAS, answer};
 use crate::base::time::Moment;
 use crate::transport::json::Cursor;
 use crate::transport::json::event::{Event, write_page};
@@ -259,10 +259,8 @@ impl<T: Copy + PartialEq + 'static> Session<T> {
         let mut body = Vec::new();
         write_page(&mut body, events, self.cursor());
         Answer {
-            status: 200,
-            media: Media::Json,
-            body: body.into(),
             cursor: Some(self.cursor()),
+            ..answer(200, body)
         }
     }
 

@@ -7,7 +7,7 @@ use smallvec::{SmallVec, smallvec};
 use smol_str::SmolStr;
 
 use super::remembered::Name;
-use super::{Action, Answer, Media, Phase, Session, TELL_STANZAS, answer, write_start};
+use super::{Action, Answer, Phase, Session, TELL_STANZAS, answer, write_start};
 use crate::base::time::Moment;
 use crate::transport::json::Cursor;
 use crate::transport::json::event::{Class, Event};
@@ -373,12 +373,7 @@ impl<T: Copy + PartialEq + 'static> Session<T> {
             let json = refused(ask.request_id, None, why.status, write);
             return say(ask.ticket, json, actions);
         }
-        let answer = Answer {
-            status: why.status,
-            media: Media::Problem,
-            body: why.to_json().into(),
-            cursor: None,
-        };
+        let answer = Answer::foreign(why);
         let ticket = ask.ticket;
         actions.push(Action::Answer { ticket, answer });
     }
