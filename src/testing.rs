@@ -34,7 +34,7 @@ pub use random::Random;
 pub use reader::{Item, Reader};
 use seat::{LINGER, Post, Seat, Wire};
 pub use seat::{Network, WireId};
-pub use stand::{Answers, Place, Stand};
+pub use stand::{Answers, Hearing, Place, Stand};
 
 /// What a [`World`] is to be.
 #[derive(Clone, Debug)]

@@ -55,7 +55,7 @@ fn waits_since(shard: &Shard, session: &Session) -> Option<Moment> {
         None => {
             let management = session.management.as_deref()?;
             let waits = management.resuming.is_none();
-            management.detached.filter(|_| waits)
+            waits.then_some(management.detached)
         }
     }
 }

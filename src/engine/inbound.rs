@@ -227,7 +227,7 @@ fn journal(
     let Some(management) = session.management.as_deref_mut() else {
         return;
     };
-    management.pending.push_back((number, false));
+    management.pending.push((number, false));
     let stream = management.id;
     stanza.traits = stanza.traits.with(Traits::JOURNALED);
     whole.clear();

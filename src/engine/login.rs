@@ -515,8 +515,8 @@ pub fn link_due(shard: &mut Shard, key: LinkKey, now: Now, fx: &mut Effects) {
     let silence = limits.silence_timeout;
     // The question was asked after a whole silence, and this is a silence later: what came since
     // then is more recent than what came before it by a silence.
-    let answered = link.heard.after(silence + silence / 2) > now.mono;
-    let quiet_at = link.heard.after(silence);
+    let answered = link.heard().after(silence + silence / 2) > now.mono;
+    let quiet_at = link.heard().after(silence);
     let Some(entry) = shard.core.sessions.get_mut(session) else {
         return;
     };

@@ -244,7 +244,7 @@ fn take(
         return refuse(shard, ticket, Condition::ItemNotFound, now, fx);
     };
     if let Some(link) = shard.links.get_mut(key) {
-        link.heard = now.mono;
+        link.hear(now.mono);
     }
     let mut actions = Vec::new();
     tube.bosh.receive(request, ticket, now.mono, &mut actions);

@@ -4,43 +4,12 @@ use std::borrow::Cow;
 
 use smallvec::SmallVec;
 
+pub use super::event::Class;
 use super::problem::Foreign;
 use super::request::STATES;
 use super::writer::{Object, write_string};
 use crate::xmpp::ns;
 use crate::xmpp::xml::{Attr, Bounds, Child, Element, Progress, Scanner, StreamScope, Tree};
-
-/// Which event a stanza is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Class {
-    Message,
-    /// A chat state and no text.
-    Typing,
-    /// A receipt and no text.
-    Receipt,
-    /// A copy of a message from or to another session of the account (XEP-0280).
-    Carbon,
-    Presence,
-    Subscription,
-    /// What came back in place of an answer.
-    Failure,
-}
-
-impl Class {
-    /// The `type` of the event. None is `error`, which browsers say themselves of an
-    /// `EventSource`.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Message => "message",
-            Self::Typing => "typing",
-            Self::Receipt => "receipt",
-            Self::Carbon => "carbon",
-            Self::Presence => "presence",
-            Self::Subscription => "subscription",
-            Self::Failure => "failure",
-        }
-    }
-}
 
 /// What the children of a message are, each where it belongs.
 #[derive(Default)]

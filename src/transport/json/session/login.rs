@@ -86,6 +86,8 @@ pub(super) struct Login<T> {
     pub since: Moment,
     step: Step,
     account: BareJid,
+    /// The full address, once it is bound.
+    address: Box<str>,
     lang: Option<Box<str>>,
     resource: Option<Box<str>>,
     token: Box<str>,
@@ -145,6 +147,7 @@ impl<T: Copy + PartialEq> Login<T> {
             since: now,
             step: Step::Mechanisms,
             account: opening.account.clone(),
+            address: Box::default(),
             lang: opening.lang.as_deref().map(Into::into),
             resource: opening.resource.as_deref().map(Into::into),
             token: token.into(),
@@ -186,11 +189,11 @@ impl<T: Copy + PartialEq> Login<T> {
     }
 }
 
-impl<T: Copy + PartialEq> Session<T> {
+impl<T: Copy + PartialEq + 'static> Session<T> {
     /// The client's answer to a challenge, in base64. Then: [`Session::settle`].
     pub fn respond(&mut self, ticket: T, response: &str, actions: &mut Vec<Action<T>>) {
-        let login = match &mut self.phase {
-            Phase::Login(login) if login.step == Step::Challenged => login,
+        let login = match &mut self.login {
+            Some(login) if login.step == Step::Challenged => login,
             _ => {
                 let answer = Answer::refusal(problem::NOT_DUE);
                 return actions.push(Action::Answer { ticket, answer });
@@ -213,11 +216,12 @@ impl<T: Copy + PartialEq> Session<T> {
     pub(super) fn hear_login(
         &mut self,
         element: Element<'_>,
+        address: &str,
         scratch: &mut Vec<u8>,
         now: Moment,
         actions: &mut Vec<Action<T>>,
     ) {
-        let Phase::Login(login) = &mut self.phase else {
+        let Some(login) = &mut self.login else {
             return;
         };
         match (login.step, element.local()) {
@@ -249,7 +253,9 @@ impl<T: Copy + PartialEq> Session<T> {
             }
             (Step::Bound, "iq") => self.bound(element, actions),
             (Step::Enabling, "enabled") => self.begin(actions),
-            (Step::Enabling, "message" | "presence") => self.hear_early(element, scratch, now),
+            (Step::Enabling, "message" | "presence") => {
+                self.hear_early(element, address, scratch, now);
+            }
             // Nothing was asked yet; who asks something hears nothing, as of a client that is slow.
             (Step::Enabling, "iq") => {}
             _ => self.finish(problem::INTERNAL, actions),
@@ -257,7 +263,7 @@ impl<T: Copy + PartialEq> Session<T> {
     }
 
     fn authenticate(&mut self, features: &Tree, actions: &mut Vec<Action<T>>) {
-        let Phase::Login(login) = &mut self.phase else {
+        let Some(login) = &mut self.login else {
             return;
         };
         let mechanisms = features.child(ns::SASL, "mechanisms");
@@ -307,27 +313,25 @@ impl<T: Copy + PartialEq> Session<T> {
         };
         let address = address.text();
         let own = jid::split_resource(&address).0;
-        if matches!(&self.phase, Phase::Login(login) if login.account.as_str() != own) {
+        let Some(login) = &mut self.login else {
+            return;
+        };
+        if login.account.as_str() != own {
             return self.finish(problem::WRONG_ACCOUNT, actions);
         }
-        self.address = address.into();
-        if let Phase::Login(login) = &mut self.phase {
-            login.step = Step::Enabling;
-            let enable = b"<enable xmlns='urn:xmpp:sm:3' resume='true'/>";
-            actions.push(Action::Stream(enable.to_vec()));
-        }
+        login.address = address.into();
+        login.step = Step::Enabling;
+        let enable = b"<enable xmlns='urn:xmpp:sm:3' resume='true'/>";
+        actions.push(Action::Stream(enable.to_vec()));
     }
 
     /// Stanzas count from here on. The answer comes before the roster, so that a reader with its
     /// cursor misses nothing.
     fn begin(&mut self, actions: &mut Vec<Action<T>>) {
-        let login = match std::mem::replace(&mut self.phase, Phase::Open) {
-            Phase::Login(login) => login,
-            other => {
-                self.phase = other;
-                return;
-            }
+        let Some(login) = self.login.take() else {
+            return;
         };
+        self.phase = Phase::Open;
         let mut octets = Vec::new();
         outgoing::write_iq(&mut octets, "set", CARBONS, None, |writer| {
             writer
@@ -348,7 +352,7 @@ impl<T: Copy + PartialEq> Session<T> {
             let mut object = Object::begin(&mut body);
             object
                 .text("session", &login.token)
-                .text("jid", &self.address)
+                .text("jid", &login.address)
                 .text("cursor", &self.cursor().to_string())
                 .text_if("success", login.success);
             object.end();

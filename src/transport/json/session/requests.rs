@@ -10,7 +10,7 @@ use super::remembered::Name;
 use super::{Action, Answer, Phase, Session, TELL_STANZAS, answer, write_start};
 use crate::base::time::Moment;
 use crate::transport::json::Cursor;
-use crate::transport::json::event::Event;
+use crate::transport::json::event::{Class, Event};
 use crate::transport::json::outgoing::{self, Item};
 use crate::transport::json::problem::{self, Foreign, Problem};
 use crate::transport::json::request::{Asked, Message, Request};
@@ -56,7 +56,7 @@ pub(super) enum Wanted {
     Payload,
 }
 
-impl<T: Copy + PartialEq> Session<T> {
+impl<T: Copy + PartialEq + 'static> Session<T> {
     /// Takes a request. A reader over WebSocket is answered among its events, others by
     /// [`Action::Answer`]; messages when they are stored. Then: [`Session::settle`].
     pub fn request(
@@ -69,7 +69,7 @@ impl<T: Copy + PartialEq> Session<T> {
         let request_id = asked.request_id.as_deref().map(Box::from);
         match self.phase {
             Phase::Open => {}
-            Phase::Login(_) => return self.refuse(ticket, request_id, problem::NOT_READY, actions),
+            Phase::Login => return self.refuse(ticket, request_id, problem::NOT_READY, actions),
             Phase::Over => return self.refuse(ticket, request_id, problem::NO_SESSION, actions),
         }
         // Nobody would hear of it: what tells of it waits behind what nobody reads.
@@ -92,7 +92,8 @@ impl<T: Copy + PartialEq> Session<T> {
                 self.tell(TELL_STANZAS, now, actions);
             }
             Request::PresenceGet => {
-                let present: Vec<Event> = self.present.iter().map(|(_, e)| e.clone()).collect();
+                let present = self.work.present.iter();
+                let present: Vec<Event> = present.map(|(_, event)| event.clone()).collect();
                 return self.answer_ask(ticket, request_id, 200, actions, |object| {
                     object.array("presences", &present, |out, event| {
                         event.write(out);
@@ -139,18 +140,18 @@ impl<T: Copy + PartialEq> Session<T> {
         let given = message.message_id.as_deref().map(SmolStr::new);
         let name = given.as_deref().map(Name::of);
         if let Some(id) = &given {
-            let mut sending = self.sending.iter_mut();
+            let mut sending = self.work.sending.iter_mut();
             if let Some(sending) = sending.find(|sending| sending.id == *id) {
                 if !is_socket {
                     sending.waiting.push(ticket);
                 }
                 return;
             }
-            if name.is_some_and(|name| self.remembered.has(name)) {
+            if name.is_some_and(|name| self.work.remembered.has(name)) {
                 return self.send_again(ticket, request_id, id, actions);
             }
         }
-        if self.sending.len() >= self.rules.waiting_max {
+        if self.work.sending.len() >= self.rules.waiting_max {
             return self.refuse_message(ticket, request_id, given, problem::TOO_MANY, actions);
         }
         let id = given.unwrap_or_else(|| self.number());
@@ -160,11 +161,11 @@ impl<T: Copy + PartialEq> Session<T> {
             return self.refuse_message(ticket, request_id, Some(id), problem::TOO_LARGE, actions);
         }
         let mut event = Vec::with_capacity(MESSAGE_OCTETS);
-        write_start(&mut event, "sent");
+        write_start(&mut event, Class::Sent);
         outgoing::describe_message(&mut event, message, &id);
         event.push(b'}');
         self.sent = self.sent.wrapping_add(1);
-        self.sending.push_back(Sending {
+        self.work.sending.push_back(Sending {
             number: self.sent,
             id,
             name,
@@ -206,10 +207,10 @@ impl<T: Copy + PartialEq> Session<T> {
         now: Moment,
         actions: &mut Vec<Action<T>>,
     ) {
-        if self.asks.len() >= self.rules.waiting_max {
+        if self.work.asks.len() >= self.rules.waiting_max {
             self.give_asks_up(now, actions);
         }
-        if self.asks.len() >= self.rules.waiting_max {
+        if self.work.asks.len() >= self.rules.waiting_max {
             return self.refuse(ticket, request_id, problem::TOO_MANY, actions);
         }
         let id = self.number();
@@ -261,7 +262,7 @@ impl<T: Copy + PartialEq> Session<T> {
             _ => None,
         };
         self.due_by(now.after(ASK_MAX));
-        self.asks.push(Ask {
+        self.work.asks.push(Ask {
             id,
             to: to.map(|to| to.as_str().into()),
             ticket,
@@ -276,11 +277,12 @@ impl<T: Copy + PartialEq> Session<T> {
     /// Those who were asked long ago will not answer any more.
     pub(super) fn give_asks_up(&mut self, now: Moment, actions: &mut Vec<Action<T>>) {
         while let Some(at) = self
+            .work
             .asks
             .iter()
             .position(|ask| ask.since.after(ASK_MAX) <= now)
         {
-            let ask = self.asks.swap_remove(at);
+            let ask = self.work.asks.swap_remove(at);
             self.refuse(ask.ticket, ask.request_id, problem::ANSWER_TIMEOUT, actions);
         }
     }

@@ -429,7 +429,7 @@ fn a_backlog_is_bounded_and_complete() {
         ));
     }
     assert!(!talk.output.is_empty() && !talk.session.wants_output());
-    assert!(talk.session.kept_octets < 3_000);
+    assert!(talk.session.log.kept_octets < 3_000);
     talk.attach(1, Kind::EventStream, Some("e-0"));
     let got = talk.take(1);
     let bodies: Vec<_> = got
@@ -438,7 +438,7 @@ fn a_backlog_is_bounded_and_complete() {
         .collect();
     let wanted: Vec<_> = (0..40).map(|number| number.to_string()).collect();
     assert_eq!(bodies, wanted);
-    assert!(talk.session.kept_octets <= 1_000);
+    assert!(talk.session.log.kept_octets <= 1_000);
 }
 
 /// Copies of what other sessions of the account do.

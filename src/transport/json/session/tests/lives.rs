@@ -298,12 +298,13 @@ fn a_message_that_is_early_ends_nothing() {
     let (mut scanner, mut scratch) = (Scanner::new(), Vec::new());
     session.settle(
         output.as_bytes(),
+        ADDRESS,
         &mut scanner,
         &mut scratch,
         now,
         &mut actions,
     );
-    session.attach(1, Kind::EventStream, None, now, &mut actions);
+    session.attach(1, Kind::EventStream, None, ADDRESS, now, &mut actions);
     let event = |action: &Action<u32>| match action {
         Action::Event { event, .. } => Some(String::from_utf8(event.json.to_vec()).unwrap()),
         _ => None,
