@@ -34,6 +34,7 @@ impl<T: Copy + PartialEq> Session<T> {
         self.last = Last {
             came: since,
             was_empty,
+            extra: extra(&request),
             ..self.last
         };
         self.held.push_back(Held {
