@@ -10,7 +10,7 @@ use encke::base::limits::Limits;
 use encke::io::ShardReport;
 
 mod io_common;
-use io_common::{Client, PATIENCE, Server};
+use io_common::{Client, PATIENCE, Server, connect};
 
 const TABLES: [(&str, bool); 2] = [("shared", false), ("private", true)];
 
@@ -271,6 +271,37 @@ fn the_end_waits_for_nobody_for_long() {
             "{:?}",
             began.elapsed()
         );
+    }
+}
+
+/// Links of HTTP stay open between requests, and their clients do not look before the next one.
+#[test]
+fn the_end_does_not_wait_for_clients_of_http() {
+    for (table, private) in TABLES {
+        let server = Server::start(private, 0, Limits::default());
+        let mut silent = connect(server.http);
+        let request = "GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n";
+        let mut idle = Client::new(connect(server.http));
+        idle.send(request);
+        idle.until("ok\n");
+        let mut sealed = Client::new(server.seal(connect(server.https), b"http/1.1"));
+        sealed.send(request);
+        sealed.until("ok\n");
+        let mut half = Client::new(connect(server.http));
+        half.send(request.to_owned() + "GET /heal");
+        half.until("ok\n");
+        server.until("all of them", |r| sum(r, |one| one.io.accepted) == 4);
+        let began = Instant::now();
+        assert!(server.stop(), "{table}: all ended by itself");
+        let took = began.elapsed();
+        assert!(took < Duration::from_secs(4), "{table}: {took:?}");
+        let mut rest = String::new();
+        half.socket.read_to_string(&mut rest).unwrap();
+        assert!(rest.starts_with("HTTP/1.1 503 "), "{table}: {rest}");
+        for socket in [&mut silent, &mut idle.socket] {
+            assert_eq!(socket.read(&mut [0]).unwrap(), 0, "{table}");
+        }
+        assert_eq!(sealed.socket.read(&mut [0]).unwrap(), 0, "{table}");
     }
 }
 

@@ -527,6 +527,11 @@ fn say(
     status: Status,
     write: impl FnOnce(Answer<'_>),
 ) -> Outcome {
+    // A link that is open when the server stops is of no use to anybody.
+    let manner = match shard.stopping {
+        true => manner.closing(),
+        false => manner,
+    };
     let Some(conn) = conn_of(&mut shard.links, key) else {
         return Outcome::Later;
     };
@@ -562,13 +567,24 @@ pub fn errand_done(
     }
 }
 
-/// Whether an answer is due on a link, which is closed then after it.
-pub fn ends_with_its_answer(shard: &mut Shard, key: LinkKey) -> bool {
-    let awaited = conn_of(&mut shard.links, key).and_then(|conn| conn.awaiting.as_mut());
-    awaited.is_some_and(|awaited| {
-        awaited.manner = awaited.manner.closing();
-        true
-    })
+/// The server stops: a request that waits gets its answer, for its session is told to end as well,
+/// and one that came in part is refused. Returns whether the link ends so.
+pub fn stop(shard: &mut Shard, key: LinkKey, fx: &mut Effects) -> bool {
+    let Some(conn) = conn_of(&mut shard.links, key) else {
+        return false;
+    };
+    let is_awaited = conn.awaiting.is_some();
+    let came_in_part = conn.seen > 0 || conn.incoming.is_some() || conn.moving.is_some();
+    if !is_awaited && came_in_part {
+        let problem = Problem {
+            status: Status::ServiceUnavailable,
+            code: "stopping",
+            title: "the server stops",
+            detail: "",
+        };
+        refuse(shard, key, &problem, fx);
+    }
+    is_awaited || came_in_part
 }
 
 /// The request of a ticket is with a session now: it hears when the link is gone.

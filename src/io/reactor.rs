@@ -138,7 +138,7 @@ impl Reactor {
                 fatal(&format!("a shard cannot wait for events: {error}"));
             }
         }
-        self.links.close_listeners();
+        self.links.stop();
         self.links.lose_all(&mut self.shard);
         for _ in 0..self.courier.clear() {
             self.shared.census.leave();
@@ -297,7 +297,7 @@ impl Reactor {
                     // Who asked may be gone.
                     let _ = question.answer.try_send(self.report(&question));
                 }
-                Post::StopAccepting => self.links.close_listeners(),
+                Post::StopAccepting => self.links.stop(),
                 Post::End => self.ends = true,
             }
         }

@@ -180,9 +180,18 @@ impl Links {
         }
     }
 
-    /// Accepts nobody any more, nor whoever has been accepted and not named.
-    pub(in crate::io) fn close_listeners(&mut self) {
+    /// Accepts nobody any more, nor whoever has been accepted and not named. Every link is to end.
+    pub(in crate::io) fn stop(&mut self) {
         self.listeners.clear();
         self.lose_unnamed();
+        self.stops = true;
+        let closing: Vec<_> = self.lingering.iter().map(|(_, key)| *key).collect();
+        for key in closing {
+            let flags = self.sockets.get(key).map(|socket| socket.flags);
+            let lingers = flags.filter(|flags| flags.has(Flags::LINGERING));
+            if lingers.is_some_and(|flags| self.goes_at_once(flags)) {
+                self.remove(key);
+            }
+        }
     }
 }

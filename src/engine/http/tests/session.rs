@@ -448,7 +448,15 @@ fn a_stop_loses_nothing() {
     let (poll, _) = house.ask("GET", "/v1/events?cursor=0-0", &session, "");
     house.romeo_writes("Before the end");
     read(&mut house.world, poll);
+    let nurse = house.open_as("nurse");
+    let cursor = house.poll(&nurse, "")["next"].as_str().unwrap().to_owned();
+    let path = format!("/v1/events?cursor={cursor}");
+    let (waiting, answer) = house.ask("GET", &path, &nurse, "");
+    assert_eq!(answer, "", "it waits");
     house.world.stop();
+    let answer = read(&mut house.world, waiting);
+    assert_eq!(status_of(&answer), "503", "{answer}");
+    assert!(answer.contains("\r\nConnection: close\r\n"), "{answer}");
     let last = read(&mut house.world, reader);
     assert!(
         last.contains("\"code\":\"stopping\"") && last.ends_with("0\r\n\r\n"),
