@@ -4,13 +4,15 @@
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::process::Command as Process;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use encke::base::limits::Limits;
+use encke::engine::Command;
 use encke::io::ShardReport;
 
 mod io_common;
-use io_common::{Client, PATIENCE, Server, connect};
+use io_common::{Client, PATIENCE, Server, connect, policy};
 
 const TABLES: [(&str, bool); 2] = [("shared", false), ("private", true)];
 
@@ -302,6 +304,48 @@ fn the_end_does_not_wait_for_clients_of_http() {
             assert_eq!(socket.read(&mut [0]).unwrap(), 0, "{table}");
         }
         assert_eq!(sealed.socket.read(&mut [0]).unwrap(), 0, "{table}");
+    }
+}
+
+/// A balancer that asks must send new clients elsewhere.
+#[test]
+fn a_server_without_room_is_not_ready() {
+    for (table, private) in TABLES {
+        let limits = Limits {
+            links_max: 2,
+            ..Limits::default()
+        };
+        let server = Server::start(private, 0, limits.clone());
+        let mut prober = Client::new(connect(server.http));
+        let mut ask = || {
+            prober.send("GET /readyz HTTP/1.1\r\nHost: a\r\n\r\n");
+            let head = prober.until("\r\n\r\n");
+            let length = head.split_once("Content-Length: ").unwrap().1;
+            let length: usize = length.split_once('\r').unwrap().0.parse().unwrap();
+            while prober.text.len() < length {
+                prober.fill("its body");
+            }
+            (head[9..12].to_owned(), prober.text.split_off(0))
+        };
+        assert_eq!(ask(), ("200".into(), "ready\n".into()), "{table}");
+        let last = connect(server.clear);
+        server.until("the last link", |r| sum(r, |one| one.io.accepted) == 2);
+        let (status, why) = ask();
+        assert_eq!(status, "503", "{table}");
+        assert!(why.contains("limits.links"), "{table}: {why}");
+        drop(last);
+        server.until("its end", |r| sum(r, |one| one.links as u64) == 1);
+        assert_eq!(ask().0, "200", "{table}");
+        let short = Arc::new(policy(Limits {
+            process_octets_max: 1,
+            ..limits
+        }));
+        server.handle.broadcast(|| Command::Reload(short.clone()));
+        // The process is looked at once a second.
+        server.until("short of memory", |_| ask().0 == "503");
+        assert!(ask().1.contains("limits.process_octets_max"), "{table}");
+        drop(prober);
+        assert!(server.stop(), "{table}");
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use mio::{Events, Poll};
 
 use crate::base::time::Moment;
-use crate::engine::{Batch, Command, Effects, Input, Setup, Shard};
+use crate::engine::{Batch, Command, Effects, Input, Setup, Shard, Shortage};
 use crate::io::guard::{Guarded, fatal};
 use crate::io::handoff::Courier;
 use crate::io::links::{Links, MAIL_TOKEN};
@@ -67,6 +67,8 @@ pub(super) struct Reactor {
     /// Until what was posted before the start is carried out, nobody is accepted.
     opening: bool,
     ends: bool,
+    /// What the shard was told last of what keeps new clients out.
+    room: Result<(), Shortage>,
 }
 
 /// What a reactor is made of, before its thread runs.
@@ -128,6 +130,7 @@ impl Reactor {
             slept: false,
             opening: true,
             ends: false,
+            room: Ok(()),
         })
     }
 
@@ -156,6 +159,11 @@ impl Reactor {
             if event.token() != MAIL_TOKEN {
                 self.links.mark_ready(event);
             }
+        }
+        let room = self.shared.census.room(self.shard.now.mono);
+        if room != self.room {
+            self.room = room;
+            self.shard.feed(None, Input::Room(room));
         }
         if self.reads() {
             self.links.accept(&mut self.shard);

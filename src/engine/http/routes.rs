@@ -170,12 +170,16 @@ fn health(shard: &mut Shard, call: &Call<'_>, _: &[u8], _: &mut Effects) -> Outc
 
 /// Whether it takes new clients.
 fn readiness(shard: &mut Shard, call: &Call<'_>, _: &[u8], _: &mut Effects) -> Outcome {
-    match shard.stopping {
-        false => call.answer(shard, Status::Ok, |answer| answer.body(TEXT, b"ready\n")),
-        true => call.answer(shard, Status::ServiceUnavailable, |answer| {
-            answer.retry_after(5).body(TEXT, b"stopping\n");
-        }),
-    }
+    let why = match (shard.stopping, shard.room) {
+        (false, Ok(())) => {
+            return call.answer(shard, Status::Ok, |answer| answer.body(TEXT, b"ready\n"));
+        }
+        (true, _) => "stopping\n".to_owned(),
+        (false, Err(shortage)) => format!("full: {} is reached\n", shortage.option()),
+    };
+    call.answer(shard, Status::ServiceUnavailable, |answer| {
+        answer.retry_after(5).body(TEXT, why.as_bytes());
+    })
 }
 
 /// Counters are for the administrator: for this machine, and not for what a proxy passes on.

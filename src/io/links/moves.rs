@@ -6,7 +6,7 @@ use std::os::fd::AsRawFd;
 use mio::unix::SourceFd;
 
 use super::Links;
-use crate::engine::{Entry, Input, Origin, relay};
+use crate::engine::{Entry, Input, Origin, Shortage, relay};
 use crate::io::guard::Guarded;
 use crate::io::handoff::Handoff;
 use crate::io::listener::Accepted;
@@ -35,6 +35,7 @@ impl Links {
             }
             for _ in 0..ACCEPTS_PER_TURN {
                 if !self.shared.census.enter() {
+                    self.shared.census.tell(Shortage::Links, now);
                     self.listeners[index].rest(now);
                     break;
                 }
@@ -70,7 +71,10 @@ impl Links {
             true => Flags::UNNAMED,
         };
         let slot = match is_unnamed {
-            _ if census.is_memory_short(now) => None,
+            _ if census.is_memory_short(now) => {
+                census.tell(Shortage::Memory, now);
+                None
+            }
             false => census.admit(origin.peer.ip()),
             // Never read before the link is counted.
             true => Some(Default::default()),
