@@ -30,7 +30,9 @@ use crate::transport::http::body::Body;
 use crate::transport::http::forwarded;
 use crate::transport::http::network::Networks;
 use crate::transport::http::origin::Verdict;
-use crate::transport::http::{self as codec, Bounds, Progress, Refusal, Request, Scheme, Status};
+use crate::transport::http::{
+    self as codec, Bounds, Field, Progress, Refusal, Request, Scheme, Status,
+};
 use crate::transport::websocket::handshake::Agreement;
 
 /// XMPP over BOSH.
@@ -313,13 +315,48 @@ fn walk(shard: &mut Shard, key: LinkKey, bytes: &[u8], now: Now, fx: &mut Effect
         match progress {
             Ok(Some(taken)) => at += taken,
             Ok(None) => break,
-            Err(refusal) => {
-                refuse(shard, key, &Problem::of(refusal), fx);
+            Err(Refused { why, page }) => {
+                refuse(shard, key, &Problem::of(why), page, fx);
                 break;
             }
         }
     }
     at
+}
+
+/// Why a request is not taken.
+struct Refused {
+    why: Refusal,
+    /// The page that asks, where the head was understood.
+    page: Option<Box<str>>,
+}
+
+impl From<Refusal> for Refused {
+    fn from(why: Refusal) -> Self {
+        Self { why, page: None }
+    }
+}
+
+/// The page that sends this head, if it is of a listed origin: it may read why it is refused.
+fn page_of(shard: &Shard, head: &[u8]) -> Option<Box<str>> {
+    let bounds = bounds(&shard.core.policy.limits);
+    let Ok(Progress::Complete(request)) = codec::head::parse(head, 0, &bounds) else {
+        return None;
+    };
+    let origins = &shard.core.policy.http.origins;
+    match origins.judge(request.header(Field::Origin), None, Scheme::Https) {
+        Verdict::Listed(page) => Some(page.into()),
+        Verdict::Absent | Verdict::Same | Verdict::Refused => None,
+    }
+}
+
+/// The page of the request whose body is on its way.
+fn page_of_incoming(shard: &mut Shard, key: LinkKey) -> Option<Box<str>> {
+    let conn = conn_of(&mut shard.links, key)?;
+    let incoming = conn.incoming.take()?;
+    let page = page_of(shard, &incoming.head);
+    shard.core.pool.give(incoming.content);
+    page
 }
 
 /// The head of a request. Returns the octets taken of it and of its body; nothing while it is not
@@ -330,7 +367,7 @@ fn take_head(
     bytes: &[u8],
     now: Now,
     fx: &mut Effects,
-) -> Result<Option<usize>, Refusal> {
+) -> Result<Option<usize>, Refused> {
     let body_max = shard.core.policy.limits.stanza_octets_max as u64;
     let bounds = bounds(&shard.core.policy.limits);
     let due = now
@@ -356,7 +393,10 @@ fn take_head(
         serve(shard, key, &bytes[..octets], &request, &[], now, fx);
         return Ok(Some(octets));
     }
-    let body = Body::new(request.framing, body_max)?;
+    let body = Body::new(request.framing, body_max).map_err(|why| Refused {
+        why,
+        page: page_of(shard, &bytes[..octets]),
+    })?;
     if request.expects_continue {
         let Some(conn) = conn_of(&mut shard.links, key) else {
             return Ok(None);
@@ -383,8 +423,12 @@ fn take_body(
     bytes: &[u8],
     now: Now,
     fx: &mut Effects,
-) -> Result<Option<usize>, Refusal> {
-    let taken = incoming.body.take(bytes, &mut incoming.content)?;
+) -> Result<Option<usize>, Refused> {
+    let taken = incoming.body.take(bytes, &mut incoming.content);
+    let taken = taken.map_err(|why| Refused {
+        why,
+        page: page_of(shard, &incoming.head),
+    })?;
     if !taken.done {
         if let Some(conn) = conn_of(&mut shard.links, key) {
             conn.incoming = Some(incoming);
@@ -506,13 +550,21 @@ pub fn wrote(shard: &mut Shard, key: LinkKey, octets: usize, now: Now, fx: &mut 
 }
 
 /// A request that cannot be understood: nobody knows where the next one begins.
-fn refuse(shard: &mut Shard, key: LinkKey, problem: &Problem<'_>, fx: &mut Effects) {
+fn refuse(
+    shard: &mut Shard,
+    key: LinkKey,
+    problem: &Problem<'_>,
+    page: Option<Box<str>>,
+    fx: &mut Effects,
+) {
     let Some(conn) = conn_of(&mut shard.links, key) else {
         return;
     };
     let mut queue = std::mem::take(&mut conn.queue);
+    let verdict = page.as_deref().map_or(Verdict::Absent, Verdict::Listed);
     queue.append_octets(&mut shard.core.pool, |out| {
-        answer::problem(out, Manner::REFUSED, problem);
+        let answer = Answer::new(out, problem.status, Manner::REFUSED);
+        problem.finish(verdict.allow(answer));
     });
     if let Some(link) = shard.links.get_mut(key) {
         link.close_with(queue, key, fx);
@@ -582,7 +634,8 @@ pub fn stop(shard: &mut Shard, key: LinkKey, fx: &mut Effects) -> bool {
             title: "the server stops",
             detail: "",
         };
-        refuse(shard, key, &problem, fx);
+        let page = page_of_incoming(shard, key);
+        refuse(shard, key, &problem, page, fx);
     }
     is_awaited || came_in_part
 }
@@ -676,15 +729,15 @@ pub fn due(shard: &mut Shard, key: LinkKey, now: Now, fx: &mut Effects) {
         let at = next.min(conn.due);
         return shard.core.wheel.set(at, Due::Link(key));
     }
-    if let Some(awaited) = &conn.awaiting {
-        let holder = awaited.holder;
+    if let Some(awaited) = &mut conn.awaiting {
+        let (holder, page) = (awaited.holder, awaited.page.take());
         let problem = Problem {
             status: Status::GatewayTimeout,
             code: "answer-timeout",
             title: "the answer did not come in time",
             detail: "",
         };
-        refuse(shard, key, &problem, fx);
+        refuse(shard, key, &problem, page, fx);
         return given_up(shard, key, holder, now, fx);
     }
     if conn.seen > 0 || conn.incoming.is_some() {
@@ -694,7 +747,8 @@ pub fn due(shard: &mut Shard, key: LinkKey, now: Now, fx: &mut Effects) {
             title: "the request did not come whole in time",
             detail: "",
         };
-        return refuse(shard, key, &problem, fx);
+        let page = page_of_incoming(shard, key);
+        return refuse(shard, key, &problem, page, fx);
     }
     let queue = std::mem::take(&mut conn.queue);
     if let Some(link) = shard.links.get_mut(key) {

@@ -152,7 +152,9 @@ pub fn dispatch(shard: &mut Shard, call: &Call<'_>, body: &[u8], fx: &mut Effect
     }
     let names: Vec<&str> = route.methods.iter().map(|method| method.name()).collect();
     let allowed = names.join(", ");
+    let verdict = call.verdict(shard);
     call.answer(shard, Status::MethodNotAllowed, |answer| {
+        let answer = verdict.allow(answer);
         let problem = Problem {
             status: Status::MethodNotAllowed,
             code: "method-not-allowed",
@@ -219,7 +221,7 @@ impl Call<'_> {
         say(shard, self.key, self.request.manner(), status, write)
     }
 
-    /// Refuses this request.
+    /// Refuses this request. A page that may ask may read why.
     pub(super) fn problem(
         &self,
         shard: &mut Shard,
@@ -233,7 +235,10 @@ impl Call<'_> {
             title,
             detail: "",
         };
-        self.answer(shard, status, |answer| problem.finish(answer))
+        let verdict = self.verdict(shard);
+        self.answer(shard, status, |answer| {
+            problem.finish(verdict.allow(answer));
+        })
     }
 }
 

@@ -1,8 +1,61 @@
 //! What RFC 9110 asks for beside the requests that everybody sends, and what pages of listed
 //! origins may read.
 
+use std::sync::Arc;
+
 use super::{get, read, status_of, world};
-use crate::engine::Command;
+use crate::engine::{Command, Entry};
+use crate::testing::{Plan, World};
+use crate::transport::http::origin::Origins;
+
+/// A server that lets pages of one other host ask.
+fn listed() -> World {
+    let plan = Plan {
+        entry: Entry::Http,
+        accounts: vec!["romeo@localhost".into()],
+        ..Plan::default()
+    };
+    let mut policy = plan.policy();
+    policy.http.origins = Origins::new(["https://app.example"]).unwrap();
+    let policy = Arc::new(policy);
+    let mut world = World::new(plan);
+    world.tell_all(|| Command::Reload(policy.clone()));
+    world
+}
+
+fn ask_listed(octets: &str) -> String {
+    let mut world = listed();
+    let wire = world.connect();
+    world.write(wire, octets.as_bytes());
+    world.settle();
+    read(&mut world, wire)
+}
+
+/// A page that is not told why takes every refusal for a broken network.
+#[test]
+fn listed_pages_read_why_they_are_refused() {
+    let origin = "Host: chat.example\r\nOrigin: https://app.example\r\n";
+    let chunked = "Transfer-Encoding: chunked\r\n";
+    for (request, status) in [
+        (format!("GET /v1/nothing HTTP/1.1\r\n{origin}\r\n"), "404"),
+        (format!("PUT /v1/session HTTP/1.1\r\n{origin}\r\n"), "405"),
+        (
+            format!("POST /v1/messages HTTP/1.1\r\n{origin}Content-Length: 99999999\r\n\r\n"),
+            "413",
+        ),
+        (
+            format!("POST /v1/messages HTTP/1.1\r\n{origin}{chunked}\r\nzz\r\n"),
+            "400",
+        ),
+    ] {
+        let answer = ask_listed(&request);
+        assert_eq!(status_of(&answer), status, "{request}{answer}");
+        let allowed = "\r\nAccess-Control-Allow-Origin: https://app.example\r\n";
+        assert!(answer.contains(allowed), "{request}{answer}");
+        let answer = ask_listed(&request.replace("app.example", "evil.example"));
+        assert!(!answer.contains("Access-Control"), "{request}{answer}");
+    }
+}
 
 /// What was asked in part is refused, so that its client tries elsewhere; who asked nothing goes.
 #[test]
