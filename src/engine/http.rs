@@ -397,6 +397,15 @@ fn take_head(
         why,
         page: page_of(shard, &bytes[..octets]),
     })?;
+    if request.expects_continue && !routes::takes(&request) {
+        // Whether the body comes all the same, nobody knows.
+        let request = Request {
+            keep_alive: false,
+            ..request
+        };
+        serve(shard, key, &bytes[..octets], &request, &[], now, fx);
+        return Ok(Some(octets));
+    }
     if request.expects_continue {
         let Some(conn) = conn_of(&mut shard.links, key) else {
             return Ok(None);

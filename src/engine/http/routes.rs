@@ -6,7 +6,7 @@ use crate::engine::shard::Shard;
 use crate::session::effects::{Effects, Errand, ErrandKind};
 use crate::transport::http::answer::{Answer, Problem};
 use crate::transport::http::origin::Verdict;
-use crate::transport::http::{Field, Method, Status};
+use crate::transport::http::{Field, Method, Request, Status};
 
 /// One resource.
 pub struct Route {
@@ -139,7 +139,13 @@ const TEXT: &str = "text/plain; charset=utf-8";
 /// Finds who serves a request.
 pub fn dispatch(shard: &mut Shard, call: &Call<'_>, body: &[u8], fx: &mut Effects) -> Outcome {
     let path = &*call.request.path;
-    let Some(route) = ROUTES.iter().find(|route| route.serves(path)) else {
+    if path == "*" {
+        let allowed = list(ROUTES.iter().flat_map(|route| route.methods));
+        return call.answer(shard, Status::NoContent, |answer| {
+            answer.field("Allow", &allowed).empty();
+        });
+    }
+    let Some(route) = route(path) else {
         return call.problem(
             shard,
             Status::NotFound,
@@ -150,8 +156,7 @@ pub fn dispatch(shard: &mut Shard, call: &Call<'_>, body: &[u8], fx: &mut Effect
     if route.methods.contains(&call.request.method) {
         return (route.serve)(shard, call, body, fx);
     }
-    let names: Vec<&str> = route.methods.iter().map(|method| method.name()).collect();
-    let allowed = names.join(", ");
+    let allowed = list(route.methods);
     let verdict = call.verdict(shard);
     call.answer(shard, Status::MethodNotAllowed, |answer| {
         let answer = verdict.allow(answer);
@@ -163,6 +168,26 @@ pub fn dispatch(shard: &mut Shard, call: &Call<'_>, body: &[u8], fx: &mut Effect
         };
         problem.finish(answer.field("Allow", &allowed));
     })
+}
+
+/// Whether anybody takes the body of such a request. An upgrade has none.
+pub fn takes(request: &Request<'_>) -> bool {
+    route(&request.path).is_some_and(|route| route.methods.contains(&request.method))
+}
+
+fn route(path: &str) -> Option<&'static Route> {
+    ROUTES.iter().find(|route| route.serves(path))
+}
+
+/// Methods as `Allow` lists them.
+fn list<'m>(methods: impl IntoIterator<Item = &'m Method>) -> String {
+    let mut names: Vec<&str> = Vec::new();
+    for method in methods {
+        if !names.contains(&method.name()) {
+            names.push(method.name());
+        }
+    }
+    names.join(", ")
 }
 
 /// Whether the process turns.

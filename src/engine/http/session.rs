@@ -238,7 +238,8 @@ fn read_events(shard: &mut Shard, call: &Call<'_>, fx: &mut Effects) -> Checked<
         true => (Kind::EventStream, seen),
         false => {
             let conditional = tag.is_some();
-            (Kind::Poll { conditional }, tag)
+            // Whoever has anything at all waits for what is new (RFC 9110 section 13.1.2).
+            (Kind::Poll { conditional }, tag.filter(|tag| *tag != "*"))
         }
     };
     // A browser that comes again says where it was in a field, and asks for the same address.

@@ -275,10 +275,6 @@ impl Problem<'_> {
 
     /// Ends an answer of [`Problem::status`] with the document.
     pub fn finish(&self, answer: Answer) {
-        let answer = match self.status {
-            Status::MethodNotAllowed if !answer.has("Allow") => answer.field("Allow", Method::LIST),
-            _ => answer,
-        };
         answer.body("application/problem+json", &self.to_json());
     }
 

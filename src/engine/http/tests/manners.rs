@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::{get, read, status_of, world};
+use super::{ask, get, read, status_of, world};
 use crate::engine::{Command, Entry};
 use crate::testing::{Plan, World};
 use crate::transport::http::origin::Origins;
@@ -55,6 +55,55 @@ fn listed_pages_read_why_they_are_refused() {
         let answer = ask_listed(&request.replace("app.example", "evil.example"));
         assert!(!answer.contains("Access-Control"), "{request}{answer}");
     }
+}
+
+/// RFC 9110 section 15.5.6: `Allow` is about the resource that was asked for.
+#[test]
+fn what_is_allowed_is_said_of_the_resource() {
+    let (answer, closed) = ask("TRACE /healthz HTTP/1.1\r\nHost: a\r\nCookie: secret\r\n\r\n");
+    assert_eq!((status_of(&answer), closed), ("405", false));
+    assert!(answer.contains("\r\nAllow: GET, HEAD\r\n"), "{answer}");
+    assert!(!answer.contains("secret"), "{answer}");
+    let (answer, _) = ask("TRACE /nowhere HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(status_of(&answer), "404");
+    // No resource can be a tunnel.
+    let (answer, closed) = ask("CONNECT a:80 HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!((status_of(&answer), closed), ("501", true));
+}
+
+/// RFC 9110 section 9.3.7: the server as a whole.
+#[test]
+fn a_server_says_what_it_allows() {
+    let (answer, closed) = ask("OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!((status_of(&answer), closed), ("204", false));
+    let allow = "\r\nAllow: GET, HEAD, POST, OPTIONS, DELETE\r\n";
+    assert!(answer.contains(allow), "{answer}");
+}
+
+/// RFC 9110 section 13.1.2.
+#[test]
+fn whoever_has_any_version_of_the_page_has_it() {
+    let request = get("/").replace("\r\n\r\n", "\r\nIf-None-Match: *\r\n\r\n");
+    let (answer, _) = ask(&request);
+    assert_eq!(status_of(&answer), "304");
+    assert!(answer.ends_with("\r\n\r\n"), "no body: {answer}");
+}
+
+/// RFC 9110 section 10.1.1: nobody is asked for a body that nobody takes.
+#[test]
+fn a_body_that_nobody_takes_is_not_asked_for() {
+    let expects = "Host: a\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n";
+    for (line, status) in [
+        ("POST /nowhere", "404"),
+        ("POST /healthz", "405"),
+        ("DELETE /v1/messages", "405"),
+    ] {
+        let (answer, closed) = ask(&format!("{line} HTTP/1.1\r\n{expects}"));
+        assert_eq!((status_of(&answer), closed), (status, true), "{line}");
+    }
+    let (answer, closed) = ask(&format!("POST /v1/messages HTTP/1.1\r\n{expects}"));
+    assert_eq!(answer, "HTTP/1.1 100 Continue\r\n\r\n");
+    assert!(!closed);
 }
 
 /// What was asked in part is refused, so that its client tries elsewhere; who asked nothing goes.

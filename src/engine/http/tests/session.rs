@@ -469,6 +469,17 @@ fn a_stop_loses_nothing() {
     assert!(events.to_string().contains("Before the end"), "{events}");
 }
 
+/// RFC 9110 section 13.1.2: who has anything, whatever it is, waits for what is new.
+#[test]
+fn a_poll_on_the_condition_that_there_is_nothing_at_all_has_no_cursor() {
+    let mut house = House::with(1, Limits::default());
+    let session = house.open("");
+    let fields = format!("{session}If-None-Match: *\r\n");
+    let (_, answer) = house.ask("GET", "/v1/events", &fields, "");
+    assert_eq!(status_of(&answer), "200", "{answer}");
+    assert_eq!(content(&answer), house.poll(&session, ""));
+}
+
 /// Readers hear something now and then, and who never answers is not there.
 #[test]
 fn silence_is_broken() {
