@@ -5,7 +5,7 @@ use super::{Call, Outcome, bosh, host_meta, page, say, session, upgrade};
 use crate::engine::shard::Shard;
 use crate::session::effects::{Effects, Errand, ErrandKind};
 use crate::transport::http::answer::{Answer, Problem};
-use crate::transport::http::origin::Verdict;
+use crate::transport::http::origin::{Verdict, is_own};
 use crate::transport::http::{Field, Method, Request, Status};
 
 /// One resource.
@@ -219,6 +219,21 @@ fn metrics(shard: &mut Shard, call: &Call<'_>, _: &[u8], fx: &mut Effects) -> Ou
             Status::Forbidden,
             "forbidden",
             "this is told to this machine only",
+        );
+    }
+    let policy = &shard.core.policy;
+    let public = policy.http.public_url.as_deref();
+    let public = public.and_then(|url| url.split_once("://"));
+    let public = public.and_then(|(_, host)| host.split([':', '/']).next());
+    let domains = policy.domains.iter().map(String::as_str);
+    let host = call.request.host.unwrap_or_default();
+    // The browser of the administrator is on this machine as well.
+    if !is_own(host, domains.chain(public)) {
+        return call.problem(
+            shard,
+            Status::Forbidden,
+            "forbidden",
+            "this is told under an address, localhost or a domain of this server",
         );
     }
     fx.errands.push(Errand {

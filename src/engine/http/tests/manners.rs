@@ -106,6 +106,17 @@ fn a_body_that_nobody_takes_is_not_asked_for() {
     assert!(!closed);
 }
 
+/// By DNS rebinding a page of another site is a page of whatever host it likes.
+#[test]
+fn counters_are_told_under_no_foreign_name() {
+    let (answer, _) = ask("GET /metrics HTTP/1.1\r\nHost: evil.example:5280\r\n\r\n");
+    assert_eq!(status_of(&answer), "403");
+    for host in ["localhost:5280", "127.0.0.1", "[::1]:5280", "machine"] {
+        let (answer, closed) = ask(&format!("GET /metrics HTTP/1.1\r\nHost: {host}\r\n\r\n"));
+        assert_eq!((&*answer, closed), ("", false), "{host}: it is on its way");
+    }
+}
+
 /// What was asked in part is refused, so that its client tries elsewhere; who asked nothing goes.
 #[test]
 fn a_stop_answers_what_was_asked_in_part() {
