@@ -12,7 +12,7 @@ use encke::engine::Command;
 use encke::io::ShardReport;
 
 mod io_common;
-use io_common::{Client, PATIENCE, Server, connect, policy};
+use io_common::{Client, PASSWORD, PATIENCE, Server, connect, policy};
 
 const TABLES: [(&str, bool); 2] = [("shared", false), ("private", true)];
 
@@ -304,6 +304,49 @@ fn the_end_does_not_wait_for_clients_of_http() {
             assert_eq!(socket.read(&mut [0]).unwrap(), 0, "{table}");
         }
         assert_eq!(sealed.socket.read(&mut [0]).unwrap(), 0, "{table}");
+    }
+}
+
+/// RFC 9112 section 9.6: who says that nothing more comes may still wait for its answer. A poll is
+/// different: who has gone for good says no more than that, and must not be taken to be there.
+#[test]
+fn whoever_closes_one_way_gets_the_answer_that_is_under_way() {
+    let ask = |server: &Server, head: &str, body: &str| {
+        let mut socket = connect(server.http);
+        let length = body.len();
+        let request =
+            format!("{head}\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n{body}");
+        socket.write_all(request.as_bytes()).unwrap();
+        socket.shutdown(Shutdown::Write).unwrap();
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).unwrap();
+        answer
+    };
+    for (table, private) in TABLES {
+        let server = Server::start(private, 4, Limits::default());
+        for user in 0..4 {
+            let login =
+                format!("{{\"user\":\"user{user}@localhost\",\"password\":\"{PASSWORD}\"}}");
+            let answer = ask(&server, "POST /v1/session HTTP/1.1", &login);
+            assert!(answer.starts_with("HTTP/1.1 201 "), "{table}: {answer}");
+            let token = answer.split_once("\"session\":\"").unwrap().1;
+            let token = token.split_once('"').unwrap().0;
+            let with = |line: &str| format!("{line} HTTP/1.1\r\nAuthorization: Bearer {token}");
+            let message = "{\"to\":\"user0@localhost\",\"body\":\"hi\",\"message_id\":\"m\"}";
+            let answer = ask(&server, &with("POST /v1/messages"), message);
+            assert!(answer.starts_with("HTTP/1.1 20"), "{table}: {answer}");
+            assert!(answer.contains("\r\nConnection: close\r\n"), "{answer}");
+            let answer = ask(&server, &with("GET /v1/roster"), "");
+            assert!(answer.starts_with("HTTP/1.1 200 "), "{table}: {answer}");
+            if user > 0 {
+                let first = ask(&server, &with("GET /v1/events"), "");
+                let next = first.split_once("\"next\":\"").unwrap().1;
+                let next = next.split_once('"').unwrap().0;
+                let poll = format!("GET /v1/events?cursor={next}");
+                assert_eq!(ask(&server, &with(&poll), ""), "", "{table}");
+            }
+        }
+        assert!(server.stop(), "{table}");
     }
 }
 

@@ -101,6 +101,8 @@ struct Awaited {
     holder: Holder,
     /// The request is for a WebSocket, if its session takes it.
     agreement: Option<Box<Agreement>>,
+    /// The answer does not wait for something new.
+    is_brief: bool,
     /// `Set-Cookie` of the answer.
     cookie: Option<Box<str>>,
 }
@@ -479,6 +481,7 @@ fn serve(
         page: None,
         holder: Holder::Nobody,
         agreement: None,
+        is_brief: routes::is_brief(request),
         cookie: None,
     }));
     let client = Client::of(conn, request, &shard.core.policy.http);
@@ -697,6 +700,17 @@ pub fn tube_answered(
 pub fn go_on(shard: &mut Shard, key: LinkKey, now: Now, fx: &mut Effects) {
     if conn_of(&mut shard.links, key).is_some_and(|conn| conn.awaiting.is_none()) {
         shard.read_on(key, now, fx);
+    }
+}
+
+/// The peer says nothing more (RFC 9112 section 9.6). An answer that comes soon is still written.
+/// Whoever waits for something new is taken to be gone: nobody tells that from a peer that waits,
+/// and what is written to the dead is lost.
+pub fn ended(shard: &mut Shard, key: LinkKey, fx: &mut Effects) {
+    let awaited = conn_of(&mut shard.links, key).and_then(|conn| conn.awaiting.as_mut());
+    match awaited.filter(|awaited| awaited.is_brief) {
+        Some(awaited) => awaited.manner = awaited.manner.closing(),
+        None => fx.link(key, LinkEffect::Close),
     }
 }
 

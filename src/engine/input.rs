@@ -90,6 +90,9 @@ pub enum Input<'a> {
     Secured { link: LinkKey, secured: Secured },
     /// The socket took everything that was due after it had refused some.
     Drained { link: LinkKey },
+    /// The peer of a link of HTTP says nothing more. It may be gone, or wait for an answer; what
+    /// is due is written when the engine closes the link.
+    Ended { link: LinkKey },
     /// The link is gone. Comes exactly once for each link that was not handed off.
     Closed { link: LinkKey },
     /// Whether there is room for new clients from now on.

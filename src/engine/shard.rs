@@ -113,6 +113,7 @@ impl Shard {
             Input::Bytes { link, bytes } => self.receive(link, bytes, now, fx),
             Input::Secured { link, secured } => login::secured(self, link, secured),
             Input::Drained { link } => self.drained(link, now, fx),
+            Input::Ended { link } => http::ended(self, link, fx),
             Input::Closed { link } => self.closed(link, now, fx),
             Input::Room(room) => self.room = room,
             Input::Mail { batch, .. } => self.mail(batch, now, fx),

@@ -56,12 +56,12 @@ pub const ROUTES: &[Route] = &[
         serve: session::respond,
     },
     Route {
-        path: "/v1/socket",
+        path: session::SOCKET,
         methods: GET,
         serve: session::socket,
     },
     Route {
-        path: "/v1/events",
+        path: session::EVENTS,
         methods: &[Method::Get, Method::Options],
         serve: session::events,
     },
@@ -173,6 +173,14 @@ pub fn dispatch(shard: &mut Shard, call: &Call<'_>, body: &[u8], fx: &mut Effect
 /// Whether anybody takes the body of such a request. An upgrade has none.
 pub fn takes(request: &Request<'_>) -> bool {
     route(&request.path).is_some_and(|route| route.methods.contains(&request.method))
+}
+
+/// Whether the answer to such a request comes as soon as it can.
+pub fn is_brief(request: &Request<'_>) -> bool {
+    !matches!(
+        &*request.path,
+        bosh::PATH | session::EVENTS | session::SOCKET
+    )
 }
 
 fn route(path: &str) -> Option<&'static Route> {

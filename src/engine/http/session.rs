@@ -49,6 +49,10 @@ pub fn respond(shard: &mut Shard, call: &Call<'_>, body: &[u8], fx: &mut Effects
     finish(respond_with(shard, call, body, fx))
 }
 
+/// Where a reader has what is new, one way and the other.
+pub const EVENTS: &str = "/v1/events";
+pub const SOCKET: &str = "/v1/socket";
+
 /// `/v1/events`
 pub fn events(shard: &mut Shard, call: &Call<'_>, _: &[u8], fx: &mut Effects) -> Outcome {
     finish(read_events(shard, call, fx))
