@@ -30,13 +30,13 @@ use crate::transport::http::body::Body;
 use crate::transport::http::forwarded;
 use crate::transport::http::network::Networks;
 use crate::transport::http::origin::Verdict;
-use crate::transport::http::{
-    self as codec, Bounds, Field, Progress, Refusal, Request, Scheme, Status,
-};
+use crate::transport::http::{self as codec, Bounds, Progress, Refusal, Request, Scheme, Status};
 use crate::transport::websocket::handshake::Agreement;
 
 /// XMPP over BOSH.
 mod bosh;
+/// What ends a link before its time, or at it.
+mod ending;
 /// Links that carry events.
 pub mod events;
 /// XEP-0156: where streams can be had.
@@ -48,6 +48,7 @@ mod routes;
 /// encke's own protocol.
 mod session;
 
+pub use ending::{due, ended, stop};
 pub use session::session_answered;
 /// A request becomes a WebSocket.
 mod upgrade;
@@ -339,28 +340,6 @@ impl From<Refusal> for Refused {
     }
 }
 
-/// The page that sends this head, if it is of a listed origin: it may read why it is refused.
-fn page_of(shard: &Shard, head: &[u8]) -> Option<Box<str>> {
-    let bounds = bounds(&shard.core.policy.limits);
-    let Ok(Progress::Complete(request)) = codec::head::parse(head, 0, &bounds) else {
-        return None;
-    };
-    let origins = &shard.core.policy.http.origins;
-    match origins.judge(request.header(Field::Origin), None, Scheme::Https) {
-        Verdict::Listed(page) => Some(page.into()),
-        Verdict::Absent | Verdict::Same | Verdict::Refused => None,
-    }
-}
-
-/// The page of the request whose body is on its way.
-fn page_of_incoming(shard: &mut Shard, key: LinkKey) -> Option<Box<str>> {
-    let conn = conn_of(&mut shard.links, key)?;
-    let incoming = conn.incoming.take()?;
-    let page = page_of(shard, &incoming.head);
-    shard.core.pool.give(incoming.content);
-    page
-}
-
 /// The head of a request. Returns the octets taken of it and of its body; nothing while it is not
 /// whole.
 fn take_head(
@@ -397,7 +376,7 @@ fn take_head(
     }
     let body = Body::new(request.framing, body_max).map_err(|why| Refused {
         why,
-        page: page_of(shard, &bytes[..octets]),
+        page: ending::page_of(shard, &bytes[..octets]),
     })?;
     if request.expects_continue && !routes::takes(&request) {
         // Whether the body comes all the same, nobody knows.
@@ -438,7 +417,7 @@ fn take_body(
     let taken = incoming.body.take(bytes, &mut incoming.content);
     let taken = taken.map_err(|why| Refused {
         why,
-        page: page_of(shard, &incoming.head),
+        page: ending::page_of(shard, &incoming.head),
     })?;
     if !taken.done {
         if let Some(conn) = conn_of(&mut shard.links, key) {
@@ -631,27 +610,6 @@ pub fn errand_done(
     }
 }
 
-/// The server stops: a request that waits gets its answer, for its session is told to end as well,
-/// and one that came in part is refused. Returns whether the link ends so.
-pub fn stop(shard: &mut Shard, key: LinkKey, fx: &mut Effects) -> bool {
-    let Some(conn) = conn_of(&mut shard.links, key) else {
-        return false;
-    };
-    let is_awaited = conn.awaiting.is_some();
-    let came_in_part = conn.seen > 0 || conn.incoming.is_some() || conn.moving.is_some();
-    if !is_awaited && came_in_part {
-        let problem = Problem {
-            status: Status::ServiceUnavailable,
-            code: "stopping",
-            title: "the server stops",
-            detail: "",
-        };
-        let page = page_of_incoming(shard, key);
-        refuse(shard, key, &problem, page, fx);
-    }
-    is_awaited || came_in_part
-}
-
 /// The request of a ticket is with a session now: it hears when the link is gone.
 pub fn attend(shard: &mut Shard, ticket: Ticket, sid: u128) {
     let here = ticket.shard == shard.core.shard;
@@ -696,21 +654,25 @@ pub fn tube_answered(
     }
 }
 
+/// Whether a link reads from one of these tubes, or waits for an answer of theirs; `sids` are the
+/// names of those that have one.
+pub fn is_with(link: &Link, tubes: &[LinkKey], sids: &[u128]) -> bool {
+    let holder = match &link.stream {
+        Stream::Events(events) => Holder::Session(events.session),
+        Stream::Http(conn) => conn.awaiting.as_ref().map_or(Holder::Nobody, |a| a.holder),
+        _ => Holder::Nobody,
+    };
+    match holder {
+        Holder::Nobody => false,
+        Holder::Session(tube) => tubes.contains(&tube),
+        Holder::Bosh(sid) => sids.contains(&sid),
+    }
+}
+
 /// Takes the requests behind one that was answered, unless the next one waits already.
 pub fn go_on(shard: &mut Shard, key: LinkKey, now: Now, fx: &mut Effects) {
     if conn_of(&mut shard.links, key).is_some_and(|conn| conn.awaiting.is_none()) {
         shard.read_on(key, now, fx);
-    }
-}
-
-/// The peer says nothing more (RFC 9112 section 9.6). An answer that comes soon is still written.
-/// Whoever waits for something new is taken to be gone: nobody tells that from a peer that waits,
-/// and what is written to the dead is lost.
-pub fn ended(shard: &mut Shard, key: LinkKey, fx: &mut Effects) {
-    let awaited = conn_of(&mut shard.links, key).and_then(|conn| conn.awaiting.as_mut());
-    match awaited.filter(|awaited| awaited.is_brief) {
-        Some(awaited) => awaited.manner = awaited.manner.closing(),
-        None => fx.link(key, LinkEffect::Close),
     }
 }
 
@@ -734,48 +696,6 @@ fn given_up(shard: &mut Shard, key: LinkKey, holder: Holder, now: Now, fx: &mut 
         }
         Holder::Session(session) => tube::json::gone(shard, session, key, false, now, fx),
         Holder::Nobody => {}
-    }
-}
-
-/// Looks at a link's deadline: its request is not whole in time, or none came.
-///
-/// A link has one entry in the wheel at any time, so that requests cost none; who is late is found
-/// out within `limits.http_request_timeout`.
-pub fn due(shard: &mut Shard, key: LinkKey, now: Now, fx: &mut Effects) {
-    let next = now
-        .mono
-        .after(shard.core.policy.limits.http_request_timeout);
-    let Some(conn) = conn_of(&mut shard.links, key) else {
-        return;
-    };
-    if conn.due > now.mono {
-        let at = next.min(conn.due);
-        return shard.core.wheel.set(at, Due::Link(key));
-    }
-    if let Some(awaited) = &mut conn.awaiting {
-        let (holder, page) = (awaited.holder, awaited.page.take());
-        let problem = Problem {
-            status: Status::GatewayTimeout,
-            code: "answer-timeout",
-            title: "the answer did not come in time",
-            detail: "",
-        };
-        refuse(shard, key, &problem, page, fx);
-        return given_up(shard, key, holder, now, fx);
-    }
-    if conn.seen > 0 || conn.incoming.is_some() {
-        let problem = Problem {
-            status: Status::RequestTimeout,
-            code: "request-timeout",
-            title: "the request did not come whole in time",
-            detail: "",
-        };
-        let page = page_of_incoming(shard, key);
-        return refuse(shard, key, &problem, page, fx);
-    }
-    let queue = std::mem::take(&mut conn.queue);
-    if let Some(link) = shard.links.get_mut(key) {
-        link.close_with(queue, key, fx);
     }
 }
 

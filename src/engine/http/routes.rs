@@ -4,7 +4,7 @@
 use super::{Call, Outcome, bosh, host_meta, page, say, session, upgrade};
 use crate::engine::shard::Shard;
 use crate::session::effects::{Effects, Errand, ErrandKind};
-use crate::transport::http::answer::{Answer, Problem};
+use crate::transport::http::answer::{Answer, Problem, RETRY_SECONDS};
 use crate::transport::http::origin::{Verdict, is_own};
 use crate::transport::http::{Field, Method, Request, Status};
 
@@ -157,7 +157,7 @@ pub fn dispatch(shard: &mut Shard, call: &Call<'_>, body: &[u8], fx: &mut Effect
         return (route.serve)(shard, call, body, fx);
     }
     let allowed = list(route.methods);
-    let verdict = call.verdict(shard);
+    let verdict = call.reader(shard);
     call.answer(shard, Status::MethodNotAllowed, |answer| {
         let answer = verdict.allow(answer);
         let problem = Problem {
@@ -173,6 +173,11 @@ pub fn dispatch(shard: &mut Shard, call: &Call<'_>, body: &[u8], fx: &mut Effect
 /// Whether anybody takes the body of such a request. An upgrade has none.
 pub fn takes(request: &Request<'_>) -> bool {
     route(&request.path).is_some_and(|route| route.methods.contains(&request.method))
+}
+
+/// Whether pages of other origins have any business there.
+pub fn is_for_pages(path: &str) -> bool {
+    path == bosh::PATH || path.starts_with("/v1/")
 }
 
 /// Whether the answer to such a request comes as soon as it can.
@@ -213,7 +218,7 @@ fn readiness(shard: &mut Shard, call: &Call<'_>, _: &[u8], _: &mut Effects) -> O
         (false, Err(shortage)) => format!("full: {} is reached\n", shortage.option()),
     };
     call.answer(shard, Status::ServiceUnavailable, |answer| {
-        answer.retry_after(5).body(TEXT, why.as_bytes());
+        answer.retry_after(RETRY_SECONDS).body(TEXT, why.as_bytes());
     })
 }
 
@@ -259,6 +264,14 @@ impl Call<'_> {
         origins.judge(page, self.request.host, self.client.scheme)
     }
 
+    /// The same, for an answer that no handler has a hand in.
+    fn reader(&self, shard: &Shard) -> Verdict<'_> {
+        match is_for_pages(&self.request.path) {
+            true => self.verdict(shard),
+            false => Verdict::Absent,
+        }
+    }
+
     /// Writes the answer of this request.
     pub(super) fn answer(
         &self,
@@ -283,7 +296,7 @@ impl Call<'_> {
             title,
             detail: "",
         };
-        let verdict = self.verdict(shard);
+        let verdict = self.reader(shard);
         self.answer(shard, status, |answer| {
             problem.finish(verdict.allow(answer));
         })
