@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::backoff::Backoff;
 use super::inbound::Scratch;
-use super::input::{Command, Input};
+use super::input::{Command, Input, Shortage};
 use super::lifecycle::{self, Farewell};
 use super::links::{Closing, Link, Links, Moving, Reading, Released, Stream};
 use super::tube::{self, Tubes};
@@ -72,6 +72,8 @@ pub struct Shard {
     pub(super) answered: Vec<LinkKey>,
     due: Vec<Due>,
     pub(super) stopping: bool,
+    /// What keeps new clients out.
+    pub(super) room: Result<(), Shortage>,
     pub(super) backoff: Backoff,
     /// What the journal knows of sessions that a crash ended.
     pub(super) lost: HashMap<StreamId, u32>,
@@ -97,6 +99,7 @@ impl Shard {
             answered: Vec::new(),
             due: Vec::new(),
             stopping: false,
+            room: Ok(()),
             backoff,
             lost: HashMap::new(),
             lost_until: Moment(0),
@@ -112,7 +115,9 @@ impl Shard {
             Input::Bytes { link, bytes } => self.receive(link, bytes, now, fx),
             Input::Secured { link, secured } => login::secured(self, link, secured),
             Input::Drained { link } => self.drained(link, now, fx),
+            Input::Ended { link } => http::ended(self, link, fx),
             Input::Closed { link } => self.closed(link, now, fx),
+            Input::Room(room) => self.room = room,
             Input::Mail { batch, .. } => self.mail(batch, now, fx),
             Input::Stored { ticket, reply } => self.stored(ticket, reply, now, fx),
             Input::Command(command) => self.command(command, now, fx),

@@ -9,7 +9,7 @@ use std::time::Duration;
 use mio::{Events, Poll};
 
 use crate::base::time::Moment;
-use crate::engine::{Batch, Command, Effects, Input, Setup, Shard};
+use crate::engine::{Batch, Command, Effects, Input, Setup, Shard, Shortage};
 use crate::io::guard::{Guarded, fatal};
 use crate::io::handoff::Courier;
 use crate::io::links::{Links, MAIL_TOKEN};
@@ -67,6 +67,8 @@ pub(super) struct Reactor {
     /// Until what was posted before the start is carried out, nobody is accepted.
     opening: bool,
     ends: bool,
+    /// What the shard was told last of what keeps new clients out.
+    room: Result<(), Shortage>,
 }
 
 /// What a reactor is made of, before its thread runs.
@@ -128,6 +130,7 @@ impl Reactor {
             slept: false,
             opening: true,
             ends: false,
+            room: Ok(()),
         })
     }
 
@@ -138,7 +141,7 @@ impl Reactor {
                 fatal(&format!("a shard cannot wait for events: {error}"));
             }
         }
-        self.links.close_listeners();
+        self.links.stop();
         self.links.lose_all(&mut self.shard);
         for _ in 0..self.courier.clear() {
             self.shared.census.leave();
@@ -156,6 +159,11 @@ impl Reactor {
             if event.token() != MAIL_TOKEN {
                 self.links.mark_ready(event);
             }
+        }
+        let room = self.shared.census.room(self.shard.now.mono);
+        if room != self.room {
+            self.room = room;
+            self.shard.feed(None, Input::Room(room));
         }
         if self.reads() {
             self.links.accept(&mut self.shard);
@@ -297,7 +305,7 @@ impl Reactor {
                     // Who asked may be gone.
                     let _ = question.answer.try_send(self.report(&question));
                 }
-                Post::StopAccepting => self.links.close_listeners(),
+                Post::StopAccepting => self.links.stop(),
                 Post::End => self.ends = true,
             }
         }

@@ -50,6 +50,10 @@ pub fn respond(shard: &mut Shard, call: &Call<'_>, body: &[u8], fx: &mut Effects
     finish(respond_with(shard, call, body, fx))
 }
 
+/// Where a reader has what is new, one way and the other.
+pub const EVENTS: &str = "/v1/events";
+pub const SOCKET: &str = "/v1/socket";
+
 /// `/v1/events`
 pub fn events(shard: &mut Shard, call: &Call<'_>, _: &[u8], fx: &mut Effects) -> Outcome {
     finish(read_events(shard, call, fx))
@@ -249,7 +253,8 @@ fn read_events(shard: &mut Shard, call: &Call<'_>, fx: &mut Effects) -> Checked<
         true => (Kind::EventStream, seen),
         false => {
             let conditional = tag.is_some();
-            (Kind::Poll { conditional }, tag)
+            // Whoever has anything at all waits for what is new (RFC 9110 section 13.1.2).
+            (Kind::Poll { conditional }, tag.filter(|tag| *tag != "*"))
         }
     };
     // A browser that comes again says where it was in a field, and asks for the same address.

@@ -501,7 +501,15 @@ fn a_stop_loses_nothing() {
     let (poll, _) = house.ask("GET", "/v1/events?cursor=0-0", &session, "");
     house.romeo_writes("Before the end");
     read(&mut house.world, poll);
+    let nurse = house.open_as("nurse");
+    let cursor = house.poll(&nurse, "")["next"].as_str().unwrap().to_owned();
+    let path = format!("/v1/events?cursor={cursor}");
+    let (waiting, answer) = house.ask("GET", &path, &nurse, "");
+    assert_eq!(answer, "", "it waits");
     house.world.stop();
+    let answer = read(&mut house.world, waiting);
+    assert_eq!(status_of(&answer), "503", "{answer}");
+    assert!(answer.contains("\r\nConnection: close\r\n"), "{answer}");
     let last = read(&mut house.world, reader);
     assert!(
         last.contains("\"code\":\"stopping\"") && last.ends_with("0\r\n\r\n"),
@@ -512,6 +520,17 @@ fn a_stop_loses_nothing() {
     let session = house.open("");
     let events = house.poll(&session, "");
     assert!(events.to_string().contains("Before the end"), "{events}");
+}
+
+/// RFC 9110 section 13.1.2: who has anything, whatever it is, waits for what is new.
+#[test]
+fn a_poll_on_the_condition_that_there_is_nothing_at_all_has_no_cursor() {
+    let mut house = House::with(1, Limits::default());
+    let session = house.open("");
+    let fields = format!("{session}If-None-Match: *\r\n");
+    let (_, answer) = house.ask("GET", "/v1/events", &fields, "");
+    assert_eq!(status_of(&answer), "200", "{answer}");
+    assert_eq!(content(&answer), house.poll(&session, ""));
 }
 
 /// Readers hear something now and then, and who never answers is not there.
