@@ -1,5 +1,6 @@
-"""The chat page when several people log in with one browser, one after the other: all tabs show the
-same account, and nothing of the one before stays, least of all what logs them in."""
+"""The chat page from login to login. When several people log in with one browser, one after the
+other, all tabs show the same account, and nothing of the one before stays, least of all what logs
+them in. And what comes with a login is all there, however much it is."""
 
 import json
 import random
@@ -8,8 +9,10 @@ import pytest
 
 from clients.cable import Cable
 from clients.page import Chat
+from harness.raw import Client
 
 WAYS = ["socket", "events", "poll"]
+CONTACTS = 1_000
 # What a page knows, shows, or keeps in its form.
 HERE = ("JSON.stringify([[...people.keys()], location.hash, $('text').value, "
         "$('chat').innerHTML, { ...sessionStorage }])")
@@ -207,3 +210,41 @@ async def test_all_tabs_agree_whatever_happens(browser, via, seed):
         if now:
             await tabs[0].talk_with(f"friend-of-{now.jid}")
             await tabs[0].say("How are you?")
+
+
+@pytest.mark.parametrize("via", WAYS)
+async def test_all_contacts_come_with_a_login(browser, via):
+    """They are more than is kept while nobody reads, so the server says that there is a gap. But
+    messages are not missing then."""
+    server = browser.server
+    account = server.account("juliet")
+    async with Client(server, account, "desk") as desk:
+        await desk.login()
+        for number in range(CONTACTS):
+            await desk.send(
+                f"<iq type='set' id='c{number}'><query xmlns='jabber:iq:roster'>"
+                f"<item jid='contact{number}@{server.domain}' name='{f'Number {number} ' * 6}'>"
+                "<group>Colleagues of the second floor</group></item></query></iq>")
+            if number % 100 == 99:
+                await desk.ping()
+    tab = await browser(via)
+    await log_in(tab, account)
+    await tab.page.until(f"$('people').children.length === {CONTACTS}")
+    await tab.sees(f"contact{CONTACTS - 1}@{server.domain}", "offline")
+    await tab.page.until("$('my-avatar').dataset.show === 'online'")
+
+    await tab.talk_with(f"contact1@{server.domain}")
+    await tab.say("Are you there?")
+    await tab.marks("failed")
+    server.kill()
+    server.start()
+    await is_of(account, tab)
+    await tab.page.until(f"!isStale && $('people').children.length === {CONTACTS}")
+    await tab.shows("Are you there?")
+
+    # In a tab for which another one reads.
+    await tab.page.click("#leave")
+    other = await browser(via)
+    await log_in(other, account)
+    for each in (tab, other):
+        await each.page.until(f"$('people').children.length === {CONTACTS}")
