@@ -4,6 +4,8 @@ import json
 
 from test_page import chat  # noqa: F401
 
+from clients.people import raw  # noqa: F401
+
 
 async def hear(chat, what, **members):
     """An event, as the server might send it, and later than the last one."""
@@ -28,3 +30,40 @@ async def test_nothing_is_later_than_now(server, chat):
     assert names.index("last") < names.index("own")
     messages = "[...people.values()].flatMap(({ messages }) => messages)"
     assert await juliet.page.evaluate(f"{messages}.every(({{ at }}) => at <= Date.now())")
+
+
+async def test_a_message_is_known_by_the_name_that_our_own_server_gave_it(server, chat):
+    juliet = await chat(server.account("juliet"))
+    own, romeo, room = juliet.account.jid, "romeo@elsewhere.test/a", "room@elsewhere.test"
+    await juliet.talk_with(romeo.partition("/")[0])
+
+    async def said(body, by, name="1", message_id=None, sender=romeo, kind="chat"):
+        event = {"from": sender, "kind": kind, "body": body, "stanza_id": {"id": name, "by": by}}
+        await hear(juliet, "message", **event, message_id=message_id)
+
+    # What others wrote into it makes no two messages one, and no one message two.
+    await said("one", "romeo@elsewhere.test", message_id="m1")
+    await said("two", "romeo@elsewhere.test", message_id="m2")
+    await said("two, once more", "romeo@elsewhere.test", "another", message_id="m2")
+    await said("three", room)
+    await said("four", room)
+    await said("five", own, "5")
+    await said("five, once more", own, "5")
+    await juliet.shows("one", "two", "three", "four", "five")
+
+    await juliet.talk_with(room)
+    await said("one", room, sender=f"{room}/nick", kind="groupchat")
+    await said("one, once more", room, sender=f"{room}/nick", kind="groupchat")
+    await said("two", own, sender=f"{room}/nick", kind="groupchat")
+    await said("three", own, sender=f"{room}/nick", kind="groupchat")
+    await juliet.shows("one", "two", "three")
+
+
+async def test_messages_of_another_program_need_no_names(server, chat, raw):
+    account = server.account("juliet")
+    juliet, desk = await chat(account), await raw(account, "desk")
+    romeo = server.account("romeo").jid
+    await juliet.talk_with(romeo)
+    for body in ("one", "two"):
+        await desk.send_stanza(f"<message to='{romeo}' type='chat'><body>{body}</body></message>")
+    await juliet.shows("one", "two")
