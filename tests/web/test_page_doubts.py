@@ -1,10 +1,14 @@
-"""What the chat page believes of what others say."""
+"""What the chat page believes of what others say, and what it tells those who ask."""
 
 import json
+from xml.etree import ElementTree
 
-from test_page import chat  # noqa: F401
+from slixmpp.xmlstream.handler import Callback
+from slixmpp.xmlstream.matcher import MatchXPath
+from test_page import RECEIPTS, STATES, chat  # noqa: F401
 
 from clients.people import raw  # noqa: F401
+from harness.raw import CLIENT
 
 
 async def hear(chat, what, **members):
@@ -67,3 +71,44 @@ async def test_messages_of_another_program_need_no_names(server, chat, raw):
     for body in ("one", "two"):
         await desk.send_stanza(f"<message to='{romeo}' type='chat'><body>{body}</body></message>")
     await juliet.shows("one", "two")
+
+
+async def test_a_stranger_learns_nothing_before_they_are_answered(server, chat, slix):
+    juliet, romeo = await chat(server.account("juliet")), await slix(server.account("romeo"))
+    told = []
+    for name in (f"{{{STATES}}}composing", f"{{{RECEIPTS}}}received"):
+        def hear(stanza, name=name):
+            told.append(stanza.xml.find(name).get("id", "typing"))
+
+        path = MatchXPath(f"{{{CLIENT}}}message/{name}")
+        romeo.register_handler(Callback(name, path, hear))
+
+    async def say(name, text):
+        message = romeo.make_message(juliet.account.jid, text, mtype="chat")
+        message["id"] = name
+        message.append(ElementTree.Element(f"{{{RECEIPTS}}}request"))
+        message.append(ElementTree.Element(f"{{{STATES}}}active"))
+        message.send()
+
+    async def settled():
+        """What either of them had to tell is told."""
+        await juliet.page.until("!isSending && !receipts.length")
+        await juliet.page.evaluate("ask('ping').then(() => 0)")
+        await romeo.plugin["xep_0199"].send_ping(server.domain)
+
+    await juliet.talk_with(romeo.boundjid.bare)
+    await say("one", "Who are you?")
+    await juliet.shows("Who are you?")
+    await juliet.page.click("#text")
+    await juliet.page.type("Nobody")
+    await settled()
+    assert told == []
+    await juliet.page.key("Enter")
+    await romeo.body("Nobody")
+    await say("two", "Are you there?")
+    await juliet.shows("Who are you?", "Nobody", "Are you there?")
+    await settled()
+    assert told == ["two"]
+    await juliet.page.type("Yes")
+    await settled()
+    assert told == ["two", "typing"]
