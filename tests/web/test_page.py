@@ -161,9 +161,9 @@ async def test_a_wrong_password_is_refused_in_words(server, window):
     host, port = server.http
     account = server.account("juliet")
     chat = await Chat(browser, account, f"http://{host}:{port}").login(password="wrong")
-    await browser.until("document.getElementById('login-problem').textContent.length > 5")
-    await browser.fill("[name=password]", account.password)
-    await browser.press("[name=password]", "Enter")
+    await browser.see("#login-problem:has-text('password is wrong')")
+    await browser.type(account.password)
+    await browser.key("Enter")
     await chat.connected()
 
 
