@@ -167,6 +167,19 @@ async def test_a_wrong_password_is_refused_in_words(server, window):
     await chat.connected()
 
 
+async def test_an_address_of_the_same_server_needs_no_domain(server, chat):
+    juliet, romeo = await chat(server.account("juliet")), server.account("romeo")
+    await juliet.add(f" {romeo.name.title()} ")
+    await juliet.page.until(f"partner()?.jid === '{romeo.jid}'")
+    await juliet.page.see("#about:text('has not answered yet')")
+    await juliet.page.click("#leave")
+    await juliet.page.fill("[name=user]", romeo.jid)
+    await juliet.page.fill("[name=password]", romeo.password)
+    await juliet.page.press("[name=password]", "Enter")
+    await juliet.page.see("#requests li")
+    await juliet.page.gone("#alone")
+
+
 async def test_contacts_come_and_go(server, chat, slix):
     juliet = await chat(server.account("juliet"))
     romeo = await slix(server.account("romeo"))
