@@ -381,10 +381,12 @@ async def test_a_page_that_is_loaded_again_goes_on(server, couple, via):
     for text in said:
         await romeo.say(text)
     await juliet.shows(*said)
+    await juliet.page.fill("#text", "half of what")
     await juliet.page.reload()
     await romeo.say("meanwhile")
     await juliet.connected()
     await juliet.shows(*said, "meanwhile")
+    assert await juliet.page.evaluate("$('text').value") == "half of what"
     await juliet.say("after")
     await romeo.shows(*said, "meanwhile", "after")
     await juliet.marks("received")
