@@ -559,6 +559,11 @@ async def test_a_keyboard_is_enough(server, window, slix):
     await browser.type("two")
     await browser.key("Enter")
     await others[1].body("one\ntwo")
+    # Who composes a sign out of several keys takes only that back.
+    composing = "{ key: 'Escape', isComposing: true, bubbles: true }"
+    await browser.evaluate(f"$('text').dispatchEvent(new KeyboardEvent('keydown', {composing}))")
+    assert await browser.evaluate("document.activeElement.id") == "text"
+    assert await browser.evaluate("Boolean(partner())")
     await browser.key("Escape")
     await browser.until(f"document.activeElement.title === '{first}'")
     assert await browser.evaluate("document.title") == "(1) encke"
