@@ -23,6 +23,8 @@ const UNBOUNDED: Bounds = Bounds {
     attributes_max: usize::MAX,
     elements_max: usize::MAX,
 };
+/// What it binds.
+const ADDRESS: &str = "a@b/c";
 /// What a server says until a session is open.
 const LOGIN: &str = "<stream:features><mechanisms xmlns='urn:ietf:params:xml:ns:xmpp-sasl'>\
     <mechanism>PLAIN</mechanism></mechanisms></stream:features>\
@@ -122,7 +124,7 @@ impl Talk {
                 let cursor = cursor.and_then(|cursor| Cursor::parse(cursor.trim_ascii()));
                 self.waiting.insert(at, None);
                 self.session
-                    .attach(at, kind, cursor, self.now, &mut actions);
+                    .attach(at, kind, cursor, ADDRESS, self.now, &mut actions);
             }
             [b'#', rest @ ..] => {
                 let end = rest
@@ -176,9 +178,9 @@ impl Talk {
             }
             let (scanner, scratch) = (&mut self.scanner, &mut self.scratch);
             let output = &self.output;
-            let octets = self
-                .session
-                .settle(output, scanner, scratch, self.now, &mut actions);
+            let octets =
+                self.session
+                    .settle(output, ADDRESS, scanner, scratch, self.now, &mut actions);
             self.output.drain(..octets);
             if actions.is_empty() {
                 return;

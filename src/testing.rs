@@ -12,7 +12,7 @@ use base64::engine::general_purpose::STANDARD;
 
 use crate::base::limits::Limits;
 use crate::base::time::{Moment, Now};
-use crate::engine::{self, Command, Entry, HttpPolicy, Policy, Report, Setup};
+use crate::engine::{self, Command, Entry, HttpPolicy, Policy, Report, Setup, Shard};
 use crate::store::crash_files::Faults;
 use crate::store::index::memory::Lost;
 use crate::store::{Kind, MessageId, Recovered, Refusal, Replies, ShardId};
@@ -34,7 +34,7 @@ pub use random::Random;
 pub use reader::{Item, Reader};
 use seat::{LINGER, Post, Seat, Wire};
 pub use seat::{Network, WireId};
-pub use stand::{Answers, Place, Stand};
+pub use stand::{Answers, Hearing, Place, Stand};
 
 /// What a [`World`] is to be.
 #[derive(Clone, Debug)]
@@ -230,6 +230,11 @@ impl World {
     /// A client connects, to any shard.
     pub fn connect(&mut self) -> WireId {
         self.connect_to(self.plan.entry)
+    }
+
+    /// The shards themselves, for what no client can do to them.
+    pub fn shards(&mut self) -> impl Iterator<Item = &mut Shard> {
+        self.seats.iter_mut().map(|seat| &mut seat.shard)
     }
 
     /// A client connects where links begin so.

@@ -231,6 +231,41 @@ fn time_and_the_end_of_a_header_that_does_not_come_are_bounded() {
     assert!(server.stop());
 }
 
+/// A program on the proxy's host that says nothing keeps nobody out.
+#[test]
+fn links_without_a_header_do_not_fill_the_table() {
+    let server = start(Limits {
+        links_max: 16,
+        http_request_timeout: PATIENCE * 10,
+        ..Limits::default()
+    });
+    let mut silent: Vec<_> = (0..40).map(|_| talk(server.http)).collect();
+    // The oldest goes when there are too many, and a header comes at once as a rule.
+    assert_eq!(last_words(silent.remove(0).socket), b"");
+    for _ in 0..10 {
+        let mut client = talk(server.http);
+        client.send(LINE);
+        client.send(HEALTH);
+        client.until(WELL);
+    }
+    server.until("a bound", |reports| links(reports) <= 4);
+    // Who was named in time is not one of them.
+    let mut named = Vec::new();
+    for _ in 0..8 {
+        let mut client = talk(server.http);
+        client.send(LINE);
+        client.send(HEALTH);
+        client.until(WELL);
+        named.push(client);
+    }
+    silent.extend((0..10).map(|_| talk(server.http)));
+    for client in &mut named {
+        client.send(HEALTH);
+        client.until(WELL);
+    }
+    drop(silent);
+}
+
 #[test]
 fn the_address_it_names_is_the_one_that_counts() {
     let server = start(Limits {

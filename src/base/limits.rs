@@ -44,7 +44,8 @@ pub struct Limits {
     pub http_head_octets_max: usize,
     /// Failed SASL attempts on one stream before it is closed.
     pub sasl_attempts_max: u8,
-    /// Sessions of one account; the next login is refused with `resource-constraint`.
+    /// Sessions of one account; a login beyond displaces one that nobody reads, or is refused with
+    /// `resource-constraint`.
     pub sessions_per_account_max: usize,
     /// Items of one roster; more is refused with `not-allowed`.
     pub roster_items_max: usize,

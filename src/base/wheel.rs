@@ -47,18 +47,20 @@ struct Arena<T> {
 
 /// Entries in one page.
 const PAGE_ENTRIES: usize = 1024;
+/// Vacant pages that may be kept: so few are not worth the work.
+const RESTING_PAGES: usize = 2;
 
 impl<T: Copy> Wheel<T> {
+    /// What a deadline takes.
+    pub const ENTRY_OCTETS: usize = size_of::<Entry<T>>();
+
     /// An empty wheel that begins at `now`.
     pub fn new(now: Moment) -> Self {
         let level = || vec![NONE; SLOTS].into_boxed_slice();
         Self {
             tick: now.0 / TICK_MS,
             levels: [level(), level(), level()],
-            entries: Arena {
-                pages: Vec::new(),
-                vacant: NONE,
-            },
+            entries: Arena::new(),
             len: 0,
         }
     }
@@ -107,6 +109,38 @@ impl<T: Copy> Wheel<T> {
             })
             .unwrap_or(SLOTS as u64);
         Some(Moment((self.tick + ahead) * TICK_MS))
+    }
+
+    /// Gives room back that a burst of deadlines needed. What waits moves together, in its order.
+    pub fn rest(&mut self) {
+        let pages_needed = self.len.div_ceil(PAGE_ENTRIES);
+        if self.entries.pages.len() < 2 * pages_needed + RESTING_PAGES {
+            return;
+        }
+        let former = std::mem::replace(&mut self.entries, Arena::new());
+        for level in 0..LEVELS {
+            for slot in 0..SLOTS {
+                let last = std::mem::replace(&mut self.levels[level][slot], NONE);
+                if last == NONE {
+                    continue;
+                }
+                let mut next = former.get(last).next;
+                loop {
+                    let Entry { tick, value, .. } = *former.get(next);
+                    let entry = Entry {
+                        tick,
+                        next: NONE,
+                        value,
+                    };
+                    let index = self.entries.insert(entry);
+                    self.append(level, slot, index);
+                    if next == last {
+                        break;
+                    }
+                    next = former.get(next).next;
+                }
+            }
+        }
     }
 
     /// How many deadlines wait.
@@ -169,6 +203,13 @@ impl<T: Copy> Wheel<T> {
 }
 
 impl<T> Arena<T> {
+    const fn new() -> Self {
+        Self {
+            pages: Vec::new(),
+            vacant: NONE,
+        }
+    }
+
     fn insert(&mut self, entry: Entry<T>) -> Index {
         if self.vacant != NONE {
             let index = self.vacant;
@@ -248,6 +289,36 @@ mod tests {
             assert!(due.into_iter().eq(0..many), "round {round}");
             assert_eq!(wheel.entries.pages.len(), 3, "round {round}");
         }
+    }
+
+    #[test]
+    fn a_rest_moves_what_waits_together_and_changes_no_deadline() {
+        let mut wheel = Wheel::new(Moment(0));
+        let many = 8 * PAGE_ENTRIES as u64;
+        // Some of each level stay, between others that do not.
+        (0..many).for_each(|n| wheel.set(Moment(100 + n % 7 * 1_000), n));
+        (0..many / 8).for_each(|n| wheel.set(Moment(20_000 + n * n), n));
+        let mut due = Vec::new();
+        wheel.expire(Moment(8_000), &mut due);
+        assert_eq!((due.len() as u64, wheel.entries.pages.len()), (many, 9));
+        wheel.rest();
+        assert_eq!(wheel.entries.pages.len(), 1);
+        assert_eq!(wheel.len() as u64, many / 8);
+        due.clear();
+        for now in (8_000..2_000_000).step_by(1_000) {
+            let seen = due.len();
+            wheel.expire(Moment(now), &mut due);
+            let in_time = |n: &u64| 20_000 + n * n <= now && now < 20_000 + n * n + 1_100;
+            assert!(due[seen..].iter().all(in_time), "at {now}");
+        }
+        assert!(due.into_iter().eq(0..many / 8));
+        // Nothing is left to move.
+        wheel.rest();
+        assert!(wheel.is_empty());
+        wheel.set(Moment(2_000_100), 5);
+        let mut due = Vec::new();
+        wheel.expire(Moment(2_100_000), &mut due);
+        assert_eq!(due, [5]);
     }
 
     #[test]

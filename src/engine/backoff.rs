@@ -4,10 +4,14 @@
 //! The home of an account counts for all shards, and tells them when somebody has to wait: so it
 //! does not matter which shard an attempt comes to, and an attempt asks no other shard. That an
 //! attempt succeeded is seen at home, where its link goes.
+//!
+//! Attempts that are under way count where they are: of a pair no more of them are open at once, on
+//! each shard, than could fail one after the other before the next has to wait.
 
 use std::collections::HashMap;
 use std::hash::BuildHasher;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use foldhash::quality::FixedState;
@@ -31,7 +35,16 @@ pub struct Backoff {
     failures: HashMap<u64, Failures, FixedState>,
     /// Until when, as the homes of the accounts said.
     waits: HashMap<u64, Moment, FixedState>,
+    /// Attempts that have begun here and are not decided.
+    open: HashMap<u64, Arc<()>, FixedState>,
     hasher: FixedState,
+}
+
+/// An attempt that is under way. It counts until it is dropped, with its link at the latest.
+pub struct Attempt {
+    pair: u64,
+    /// Counts itself.
+    _count: Arc<()>,
 }
 
 struct Failures {
@@ -59,7 +72,7 @@ pub fn count(shard: &mut Shard, pair: u64, now: Now, fx: &mut Effects) {
 /// An attempt for an account that is at home here succeeded.
 pub fn succeeded(shard: &mut Shard, peer: IpAddr, account: &str, now: Now, fx: &mut Effects) {
     let pair = shard.backoff.pair(peer, account);
-    if shard.backoff.forgive(pair, now.mono) {
+    if shard.backoff.forgive(pair) {
         tell(shard, pair, Moment(0), now, fx);
     }
 }
@@ -80,14 +93,75 @@ impl Backoff {
         Self {
             failures: HashMap::with_hasher(hasher.clone()),
             waits: HashMap::with_hasher(hasher.clone()),
+            open: HashMap::with_hasher(hasher.clone()),
             hasher,
         }
     }
 
     /// Whether this address must wait before it tries this account again.
     pub fn must_wait(&self, peer: IpAddr, account: &str, now: Moment) -> bool {
-        let until = self.waits.get(&self.pair(peer, account));
-        until.is_some_and(|until| *until > now)
+        self.wait(peer, account, now).is_some()
+    }
+
+    /// How long this address must wait before it tries this account again, if it must.
+    pub fn wait(&self, peer: IpAddr, account: &str, now: Moment) -> Option<Duration> {
+        let until = self.waits.get(&self.pair(peer, account))?;
+        Some(until.since(now)).filter(|wait| !wait.is_zero())
+    }
+
+    /// An attempt begins, unless its address must wait, or has as many under way as it could make
+    /// one after the other: guesses at once are no more guesses.
+    ///
+    /// A shard knows of those that came to it. Another address is another pair, so nobody keeps the
+    /// owner of an account out from elsewhere.
+    pub fn begin(&mut self, peer: IpAddr, account: &str, now: Moment) -> Option<Attempt> {
+        if self.must_wait(peer, account, now) {
+            return None;
+        }
+        let pair = self.pair(peer, account);
+        let failures = self
+            .failures
+            .get(&pair)
+            .map_or(0, |failures| failures.count);
+        let is_marked = self.waits.contains_key(&pair);
+        let free = if is_marked {
+            0
+        } else {
+            FREE_FAILURES.saturating_sub(failures)
+        };
+        if self.open.len() >= PAIRS_MAX {
+            self.forget_decided();
+            if self.open.len() >= PAIRS_MAX {
+                self.open.clear();
+            }
+        }
+        let open = self.open.entry(pair).or_default();
+        // The table has one as well.
+        if Arc::strong_count(open) > free as usize + 1 {
+            return None;
+        }
+        Some(Attempt {
+            pair,
+            _count: open.clone(),
+        })
+    }
+
+    /// An attempt is decided.
+    pub fn end(&mut self, attempt: Attempt) {
+        let pair = attempt.pair;
+        drop(attempt);
+        if self
+            .open
+            .get(&pair)
+            .is_some_and(|open| Arc::strong_count(open) == 1)
+        {
+            self.open.remove(&pair);
+        }
+    }
+
+    /// Attempts whose links are gone.
+    pub fn forget_decided(&mut self) {
+        self.open.retain(|_, open| Arc::strong_count(open) > 1);
     }
 
     /// What the home of an account said.
@@ -124,10 +198,10 @@ impl Backoff {
         Some(failures.until)
     }
 
-    /// Forgets the failures. Whether somebody still waits for them.
-    fn forgive(&mut self, pair: u64, now: Moment) -> bool {
+    /// Forgets the failures. Whether somebody had to wait for them.
+    fn forgive(&mut self, pair: u64) -> bool {
         let failures = self.failures.remove(&pair);
-        failures.is_some_and(|failures| failures.until > now)
+        failures.is_some_and(|failures| failures.count > FREE_FAILURES)
     }
 
     /// An IPv6 network counts as one address: it costs nothing to have more of them.
@@ -146,7 +220,7 @@ mod tests {
     use base64::engine::general_purpose::STANDARD;
 
     use super::*;
-    use crate::testing::{HEADER, PASSWORD, Plan, World};
+    use crate::testing::{HEADER, PASSWORD, Plan, WireId, World};
 
     const PEER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
@@ -167,8 +241,9 @@ mod tests {
             assert!(!backoff.must_wait(PEER, "a@b", now));
         }
         assert!(!backoff.must_wait(PEER, "other@b", Moment(0)));
-        assert!(!backoff.forgive(pair, now), "nobody waits any more");
+        assert!(backoff.forgive(pair), "others know of it");
         assert_eq!(backoff.count(pair, now), None);
+        assert!(!backoff.forgive(pair), "nobody had to wait");
     }
 
     /// An attempt that was begun before the others failed.
@@ -180,14 +255,96 @@ mod tests {
         let until = (0..=FREE_FAILURES).find_map(|_| home.count(pair, now));
         other.learn(pair, until.expect("a wait"), now);
         assert!(other.must_wait(PEER, "a@b", now));
-        assert!(home.forgive(pair, now), "others have to hear of it");
+        assert!(home.forgive(pair), "others have to hear of it");
         other.learn(pair, Moment(0), now);
         assert!(!other.must_wait(PEER, "a@b", now));
     }
 
     #[test]
+    fn attempts_at_once_are_as_many_as_one_by_one() {
+        let mut backoff = Backoff::new(1);
+        let now = Moment(1_000);
+        let begin = |backoff: &mut Backoff| backoff.begin(PEER, "a@b", now);
+        let mut open: Vec<_> = (0..=FREE_FAILURES)
+            .filter_map(|_| begin(&mut backoff))
+            .collect();
+        assert_eq!(open.len(), FREE_FAILURES as usize + 1);
+        assert!(begin(&mut backoff).is_none());
+        let elsewhere = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
+        assert!(backoff.begin(elsewhere, "a@b", now).is_some());
+        assert!(backoff.begin(PEER, "other@b", now).is_some());
+        // One link is gone, one attempt was right.
+        open.pop();
+        backoff.end(open.pop().expect("an attempt"));
+        open.extend((0..10).filter_map(|_| begin(&mut backoff)));
+        assert_eq!(open.len(), FREE_FAILURES as usize + 1);
+        // Each that fails is one less.
+        let pair = backoff.pair(PEER, "a@b");
+        for attempt in open.drain(..) {
+            assert!(!backoff.must_wait(PEER, "a@b", now));
+            backoff.end(attempt);
+            if let Some(until) = backoff.count(pair, now) {
+                backoff.learn(pair, until, now);
+            }
+            assert!(begin(&mut backoff).is_none());
+        }
+        // And after each wait there is one.
+        let later = now.after(Duration::from_secs(1));
+        let attempt = backoff.begin(PEER, "a@b", later);
+        assert!(attempt.is_some() && backoff.begin(PEER, "a@b", later).is_none());
+        drop(attempt);
+        backoff.forget_decided();
+        assert!(backoff.open.is_empty());
+    }
+
+    /// What links that ask for SCRAM at the same time are told.
+    fn ask_at_once(world: &mut World, count: usize) -> (Vec<WireId>, usize) {
+        let first = STANDARD.encode("n,,n=romeo,r=fyko+d2lbbFgONRv9qkxdawL");
+        let auth = "<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='SCRAM-SHA-256'>";
+        let wires: Vec<_> = (0..count).map(|_| world.connect()).collect();
+        for wire in &wires {
+            world.write(*wire, format!("{HEADER}{auth}{first}</auth>").as_bytes());
+        }
+        world.settle();
+        let mut asked = 0;
+        for wire in &wires {
+            let said = String::from_utf8(world.read(*wire)).unwrap();
+            asked += usize::from(said.contains("<challenge"));
+            assert!(said.contains("<challenge") || said.contains("<temporary-auth-failure"));
+        }
+        (wires, asked)
+    }
+
+    #[test]
+    fn challenges_at_once_are_counted_until_their_links_go() {
+        for shards in [1, 3] {
+            let mut world = World::new(Plan {
+                shards,
+                accounts: vec!["romeo@localhost".into(), "juliet@localhost".into()],
+                ..Plan::default()
+            });
+            let bound = (FREE_FAILURES as usize + 1) * usize::from(shards);
+            for _ in 0..3 {
+                let (wires, asked) = ask_at_once(&mut world, 60);
+                assert!((1..=bound).contains(&asked), "{asked} of {bound}");
+                assert!(shards > 1 || asked == bound, "{asked}");
+                assert_eq!(attempt(&mut world, "juliet", PASSWORD), "<success");
+                for wire in wires {
+                    world.hang_up(wire);
+                }
+                world.settle();
+            }
+            assert_eq!(attempt(&mut world, "romeo", PASSWORD), "<success");
+        }
+    }
+
+    #[test]
     fn the_tables_are_bounded() {
         let mut backoff = Backoff::new(1);
+        let attempts: Vec<_> = (0..PAIRS_MAX * 2)
+            .map(|number| backoff.begin(PEER, &number.to_string(), Moment(0)))
+            .collect();
+        assert!(backoff.open.len() <= PAIRS_MAX && attempts.iter().all(Option::is_some));
         for pair in 0..PAIRS_MAX as u64 * 2 {
             backoff.count(pair, Moment(0));
             backoff.learn(pair, Moment(1_000), Moment(0));

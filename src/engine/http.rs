@@ -615,6 +615,21 @@ pub fn tube_answered(
     }
 }
 
+/// Whether a link reads from one of these tubes, or waits for an answer of theirs; `sids` are the
+/// names of those that have one.
+pub fn is_with(link: &Link, tubes: &[LinkKey], sids: &[u128]) -> bool {
+    let holder = match &link.stream {
+        Stream::Events(events) => Holder::Session(events.session),
+        Stream::Http(conn) => conn.awaiting.as_ref().map_or(Holder::Nobody, |a| a.holder),
+        _ => Holder::Nobody,
+    };
+    match holder {
+        Holder::Nobody => false,
+        Holder::Session(tube) => tubes.contains(&tube),
+        Holder::Bosh(sid) => sids.contains(&sid),
+    }
+}
+
 /// Takes the requests behind one that was answered, unless the next one waits already.
 pub fn go_on(shard: &mut Shard, key: LinkKey, now: Now, fx: &mut Effects) {
     if conn_of(&mut shard.links, key).is_some_and(|conn| conn.awaiting.is_none()) {

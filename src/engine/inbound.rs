@@ -227,7 +227,7 @@ fn journal(
     let Some(management) = session.management.as_deref_mut() else {
         return;
     };
-    management.pending.push_back((number, false));
+    management.pending.push((number, false));
     let stream = management.id;
     stanza.traits = stanza.traits.with(Traits::JOURNALED);
     whole.clear();
@@ -360,8 +360,14 @@ fn copy_message(out: &mut Vec<u8>, ctx: &Ctx<'_>, class: Type, element: Element<
     seen.traits(class)
 }
 
-/// `stanza-id` in the name of somebody we speak for (XEP-0359 section 5; SECURITY class 29).
+/// `stanza-id` in the name of somebody we speak for (XEP-0359 section 5; SECURITY class 29), or a
+/// `delay` in the name of this server (XEP-0203 section 6).
 fn is_ours(ctx: &Ctx<'_>, child: Child<'_>) -> bool {
+    if child.is(ns::DELAY, "delay") {
+        let from = child.attr("from");
+        let from = from.as_deref().map(Jid::parse);
+        return matches!(from, Some(Ok(from)) if ctx.serves(from.as_str()));
+    }
     if !child.is(ns::SID, "stanza-id") {
         return false;
     }
@@ -394,9 +400,10 @@ impl Seen {
         const CHATSTATES: &[u8] = ns::CHATSTATES.as_bytes();
         const RECEIPTS: &[u8] = ns::RECEIPTS.as_bytes();
         const MARKERS: &[u8] = ns::MARKERS.as_bytes();
+        const SID: &[u8] = ns::SID.as_bytes();
         match (child.namespace, child.local) {
             (CLIENT, b"body") => self.body = true,
-            (CLIENT, b"thread") => {}
+            (CLIENT, b"thread") | (SID, b"origin-id" | b"stanza-id") => {}
             (HINTS, b"no-store" | b"no-permanent-store") => self.no_store = true,
             (HINTS, b"store") => self.store = true,
             (HINTS, b"no-copy") => self.no_copy = true,

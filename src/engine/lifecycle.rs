@@ -88,7 +88,7 @@ pub fn detach(ctx: &mut Ctx<'_>, key: SessionKey) {
     let Some(management) = session.management.as_deref_mut().filter(|_| resumable) else {
         return end(ctx, key, Farewell::Silent);
     };
-    management.detached = Some(now);
+    management.detached = now;
     let patience = std::time::Duration::from_secs(u64::from(management.resume_seconds));
     ctx.core.wheel.set(now.after(patience), Due::Session(key));
 }
@@ -127,11 +127,8 @@ pub fn resumption_over(ctx: &mut Ctx<'_>, key: SessionKey) {
     let Some(management) = session.management.as_deref() else {
         return;
     };
-    let Some(detached) = management.detached.filter(|_| session.link.is_none()) else {
-        return;
-    };
     let patience = std::time::Duration::from_secs(u64::from(management.resume_seconds));
-    if detached.after(patience) <= ctx.now.mono {
+    if session.link.is_none() && management.detached.after(patience) <= ctx.now.mono {
         end(ctx, key, Farewell::Silent);
     }
 }
@@ -179,7 +176,7 @@ pub fn end(ctx: &mut Ctx<'_>, key: SessionKey, farewell: Farewell) {
     };
     say_farewell(ctx, &mut session.queue, farewell);
     let queue = std::mem::take(&mut session.queue);
-    ctx.core.orphans.push((link, queue));
+    ctx.core.orphans.push((link, queue, session.jid));
 }
 
 fn say_farewell(ctx: &mut Ctx<'_>, queue: &mut Queue, farewell: Farewell) {

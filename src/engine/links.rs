@@ -5,6 +5,7 @@
 
 use std::net::IpAddr;
 
+use super::backoff::Attempt;
 use super::http::Conn;
 use super::http::events::Events;
 use super::websocket::Assembly;
@@ -23,13 +24,17 @@ pub struct Link {
     pub scope: StreamScope,
     pub unread: Option<Box<Unread>>,
     /// When octets last came.
-    pub heard: Moment,
-    /// When what it sent is paid for, at `limits.read_octets_per_second`.
-    pub free_at: Moment,
+    heard: Moment,
+    /// The milliseconds from then until what it sent is paid for, at
+    /// `limits.read_octets_per_second`.
+    owed_ms: u32,
     pub reading: Reading,
     /// How its octets are cut into items.
     pub framing: Framing,
 }
+
+/// One per socket, and one per stream without a socket.
+const _: () = assert!(size_of::<Link>() <= 56);
 
 /// Whether octets are taken from a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,8 +82,14 @@ pub enum Stream {
     Http(Box<Conn>),
     /// Events of a session of the JSON protocol, to one reader.
     Events(Box<Events>),
-    /// What is left to be said.
-    Closing(Box<Queue>),
+    Closing(Box<Closing>),
+}
+
+/// What is left to be said.
+pub struct Closing {
+    pub queue: Queue,
+    /// The full address of the session that ended; empty if there was none.
+    pub address: Box<str>,
 }
 
 /// A stream that is not bound.
@@ -89,6 +100,8 @@ pub struct Login {
     pub head: Option<Box<crate::store::Head>>,
     /// Whether SASL succeeded: the bounds of an authenticated peer hold.
     pub authenticated: bool,
+    /// The password, or what stands for it, is being looked at.
+    pub attempt: Option<Attempt>,
     /// When the link was opened.
     pub opened: Moment,
     /// Where it came from.
@@ -205,6 +218,7 @@ impl Link {
             queue: Queue::default(),
             head: None,
             authenticated: false,
+            attempt: None,
             opened: now,
             peer,
         };
@@ -222,10 +236,33 @@ impl Link {
             scope: StreamScope::closed(),
             unread: None,
             heard: now,
-            free_at: now,
+            owed_ms: 0,
             reading: Reading::On,
             framing: Framing::Stream,
         }
+    }
+
+    /// When octets last came.
+    pub const fn heard(&self) -> Moment {
+        self.heard
+    }
+
+    /// Octets come.
+    pub fn hear(&mut self, now: Moment) {
+        let owed = self.free_at().since(now).as_millis();
+        self.owed_ms = u32::try_from(owed).unwrap_or(u32::MAX);
+        self.heard = now;
+    }
+
+    /// What was just heard has its price.
+    pub fn charge(&mut self, millis: u64) {
+        let owed = u64::from(self.owed_ms).saturating_add(millis);
+        self.owed_ms = u32::try_from(owed).unwrap_or(u32::MAX);
+    }
+
+    /// When what it sent is paid for.
+    pub const fn free_at(&self) -> Moment {
+        Moment(self.heard.0.saturating_add(self.owed_ms as u64))
     }
 
     /// The scope of a stream that begins.

@@ -6,7 +6,7 @@
 use super::input::{Origin, Secured};
 use super::links::{Link, Login, Moving, Reading, Released, Stream, login_of};
 use super::shard::{Shard, install};
-use super::{backoff, http, lifecycle, resumption};
+use super::{backoff, displace, http, lifecycle, resumption};
 use crate::base::event::Event;
 use crate::base::time::Now;
 use crate::features::disco;
@@ -253,6 +253,9 @@ fn proceed(
     match step {
         Step::Continue => {}
         Step::Failed(condition) => {
+            if let Some(attempt) = login.attempt.take() {
+                shard.backoff.end(attempt);
+            }
             let claimed = login.negotiation.claimed();
             let account: Box<str> = claimed.map_or("", BareJid::as_str).into();
             let peer = login.peer;
@@ -270,9 +273,10 @@ fn proceed(
             fx.link(key, LinkEffect::StartTls);
         }
         Step::LoadKeys(account) => {
-            let peer = login.peer;
+            login.attempt = shard.backoff.begin(login.peer, account.as_str(), now.mono);
+            let is_admitted = login.attempt.is_some();
             wait(shard, key, fx);
-            if shard.backoff.must_wait(peer, account.as_str(), now.mono) {
+            if !is_admitted {
                 return keys(shard, key, Reply::Refused(Refusal::Failed), now, fx);
             }
             let mut ctx = Ctx {
@@ -329,6 +333,9 @@ fn authenticated(shard: &mut Shard, key: LinkKey, account: &BareJid, now: Now, f
     link.scope = link.fresh_scope();
     if let Some(login) = link.login() {
         login.authenticated = true;
+        if let Some(attempt) = login.attempt.take() {
+            shard.backoff.end(attempt);
+        }
     }
     fx.link(key, LinkEffect::Authenticated);
     let home = shard.core.home(account.as_str());
@@ -401,6 +408,10 @@ pub fn loaded(ctx: &mut Ctx<'_>, key: AccountKey, reply: Reply) {
 /// RFC 6120 section 7: the resource becomes a session.
 fn bind(shard: &mut Shard, key: LinkKey, resource: Option<Box<str>>, now: Now, fx: &mut Effects) {
     let resource = resource.unwrap_or_else(|| shard.core.token().as_str().into());
+    let account = login_of(&mut shard.links, key).and_then(|login| login.negotiation.account());
+    if let Some(account) = account.map(|account| account.as_str().to_owned()) {
+        displace::make_room(shard, &account, &resource, now, fx);
+    }
     let Some((account, queue)) = take_queue(shard, key) else {
         return;
     };
@@ -478,8 +489,8 @@ pub fn link_due(shard: &mut Shard, key: LinkKey, now: Now, fx: &mut Effects) {
     let silence = limits.silence_timeout;
     // The question was asked after a whole silence, and this is a silence later: what came since
     // then is more recent than what came before it by a silence.
-    let answered = link.heard.after(silence + silence / 2) > now.mono;
-    let quiet_at = link.heard.after(silence);
+    let answered = link.heard().after(silence + silence / 2) > now.mono;
+    let quiet_at = link.heard().after(silence);
     let Some(entry) = shard.core.sessions.get_mut(session) else {
         return;
     };

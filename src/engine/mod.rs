@@ -3,6 +3,7 @@
 pub mod backoff;
 pub mod deliver;
 pub mod dispatch;
+mod displace;
 pub mod http;
 pub mod inbound;
 pub mod input;

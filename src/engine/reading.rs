@@ -7,7 +7,7 @@ use super::inbound;
 use super::links::{Link, Reading, Stream, Unread};
 use super::shard::Shard;
 use super::{http, login, management, route};
-use crate::base::time::{Moment, Now};
+use crate::base::time::Now;
 use crate::session::ctx::{Core, Ctx, Due};
 use crate::session::effects::{Effects, LinkEffect, LinkKey};
 use crate::session::session::{Flags, SessionKey};
@@ -29,7 +29,7 @@ impl Shard {
         let Some(link) = self.links.get_mut(key) else {
             return;
         };
-        link.heard = now.mono;
+        link.hear(now.mono);
         // A link that changes hands takes them along.
         let moves = matches!(link.stream, Stream::Login(_) | Stream::Http(_));
         if link.reading == Reading::Off && !moves {
@@ -86,11 +86,12 @@ impl Shard {
             return;
         };
         let cost = octets as u64 * 1_000 / rate;
-        link.free_at = Moment(link.free_at.max(now.mono).0 + cost);
-        if link.free_at > now.mono.after(BURST) && link.reading == Reading::On {
+        link.charge(cost);
+        let free_at = link.free_at();
+        if free_at > now.mono.after(BURST) && link.reading == Reading::On {
             link.reading = Reading::Shaped;
             fx.link(key, LinkEffect::Pause);
-            self.core.wheel.set(link.free_at, Due::Shaped(key));
+            self.core.wheel.set(free_at, Due::Shaped(key));
         }
     }
 
@@ -99,8 +100,8 @@ impl Shard {
         let Some(link) = self.links.get_mut(key) else {
             return;
         };
-        if link.free_at > now.mono {
-            return self.core.wheel.set(link.free_at, Due::Shaped(key));
+        if link.free_at() > now.mono {
+            return self.core.wheel.set(link.free_at(), Due::Shaped(key));
         }
         if link.reading == Reading::Shaped {
             self.turn_on(key, now, fx);

@@ -5,7 +5,7 @@ use super::links::{Stream, login_of};
 use super::login::{take_queue, wait};
 use super::management;
 use super::shard::Shard;
-use crate::base::time::Now;
+use crate::base::time::{Moment, Now};
 use crate::session::ctx::Ctx;
 use crate::session::effects::{Effects, LinkEffect, LinkKey};
 use crate::session::queue::Queue;
@@ -103,7 +103,7 @@ fn take_over(shard: &mut Shard, session: SessionKey, asked: &Asked, now: Now, fx
     let Some(management) = entry.management.as_deref_mut() else {
         return;
     };
-    management.detached = None;
+    management.detached = Moment(u64::MAX);
     management.told = management.handled();
     let told = management.told;
     greeting.append(&mut core.pool, |out| {

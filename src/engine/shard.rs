@@ -6,7 +6,7 @@ use super::backoff::Backoff;
 use super::inbound::Scratch;
 use super::input::{Command, Input};
 use super::lifecycle::{self, Farewell};
-use super::links::{Link, Links, Moving, Reading, Released, Stream};
+use super::links::{Closing, Link, Links, Moving, Reading, Released, Stream};
 use super::tube::{self, Tubes};
 use super::websocket::Assembly;
 use super::{deliver, http, login, management, resumption, route, shutdown};
@@ -33,6 +33,8 @@ pub struct Report {
     pub waiting_for_storage: usize,
     /// What is kept for streams without a socket of their own: nothing, when there are none.
     pub tube_entries: usize,
+    /// Deadlines that wait, stale ones too.
+    pub deadlines: usize,
     /// Octets that are due to sessions with a link.
     pub unsent_octets: usize,
     /// The oldest message among them.
@@ -146,6 +148,7 @@ impl Shard {
     pub fn rest(&mut self) {
         self.core.rest();
         self.tubes.rest();
+        self.backoff.forget_decided();
         self.due.shrink_to(RESTING_MAX);
         self.answered.shrink_to(RESTING_MAX);
         self.scanners.truncate(RESTING_MAX);
@@ -167,8 +170,17 @@ impl Shard {
             Some(Stream::Login(login)) => login.queue.output(),
             Some(Stream::Http(conn)) => conn.queue.output(),
             Some(Stream::Events(events)) => events.queue.output(),
-            Some(Stream::Closing(queue)) => queue.output(),
+            Some(Stream::Closing(closing)) => closing.queue.output(),
             None => &[],
+        }
+    }
+
+    /// The full address of the session of a link, also while what it left is said.
+    pub(super) fn address(&self, link: LinkKey) -> &str {
+        match self.links.get(link).map(|link| &link.stream) {
+            Some(Stream::Bound(key)) => self.core.session(*key).map_or("", |session| &session.jid),
+            Some(Stream::Closing(closing)) => &closing.address,
+            _ => "",
         }
     }
 
@@ -181,7 +193,9 @@ impl Shard {
             Stream::Login(login) => login.queue.wrote(&mut self.core.pool, octets, |_| ()),
             Stream::Http(_) => http::wrote(self, link, octets, now, fx),
             Stream::Events(_) => http::events::wrote(self, link, octets, now, fx),
-            Stream::Closing(queue) => queue.wrote(&mut self.core.pool, octets, |_| ()),
+            Stream::Closing(closing) => {
+                closing.queue.wrote(&mut self.core.pool, octets, |_| ());
+            }
             Stream::Bound(key) => {
                 let key = *key;
                 self.wrote_session(key, octets, now, fx);
@@ -204,13 +218,17 @@ impl Shard {
         Some(Box::new(Released { moving, unread }))
     }
 
-    /// After a panic inside [`Shard::handle`] for an input of `link`: drops the link's state. The
-    /// caller unwinds the effects, closes the socket, then calls [`Shard::check`].
-    pub fn abandon(&mut self, link: Option<LinkKey>) {
+    /// After a panic inside [`Shard::handle`] for an input of `link`: drops the link's state, and
+    /// that of whoever used a tube that is lost. The caller unwinds the effects, closes the sockets
+    /// that are returned, then calls [`Shard::check`].
+    pub fn abandon(&mut self, link: Option<LinkKey>) -> Vec<LinkKey> {
         self.core.counters.panics += 1;
-        for key in tube::lost(self).into_iter().chain(link) {
-            self.abandon_link(key);
+        let (tubes, mut sockets) = tube::lost(self);
+        sockets.extend(link.filter(|link| !sockets.contains(link)));
+        for key in tubes.iter().chain(&sockets) {
+            self.abandon_link(*key);
         }
+        sockets
     }
 
     fn abandon_link(&mut self, key: LinkKey) {
@@ -293,6 +311,7 @@ impl Shard {
             accounts: core.accounts.len(),
             waiting_for_storage: core.waiters.len(),
             tube_entries: self.tubes.entries(),
+            deadlines: core.wheel.len(),
             messages_received: core.counters.messages_received.total(),
             messages_received_by: core.counters.messages_received,
             messages_delivered: core.counters.messages_delivered.total(),
@@ -370,7 +389,7 @@ impl Shard {
             Stream::Login(mut login) => login.queue.discard(&mut self.core.pool),
             Stream::Http(conn) => http::closed(self, key, *conn, now, fx),
             Stream::Events(events) => http::events::closed(self, key, *events, now, fx),
-            Stream::Closing(mut queue) => queue.discard(&mut self.core.pool),
+            Stream::Closing(mut closing) => closing.queue.discard(&mut self.core.pool),
         }
     }
 
@@ -586,9 +605,12 @@ impl Shard {
 
     /// Links whose session ended say what is left and close.
     pub(super) fn adopt_orphans(&mut self, fx: &mut Effects) {
-        for (key, queue) in std::mem::take(&mut self.core.orphans) {
+        for (key, queue, address) in std::mem::take(&mut self.core.orphans) {
             if let Some(link) = self.links.get_mut(key) {
                 link.close_with(queue, key, fx);
+                if let Stream::Closing(closing) = &mut link.stream {
+                    closing.address = address;
+                }
             }
         }
     }
@@ -635,7 +657,8 @@ impl Link {
         key: LinkKey,
         fx: &mut Effects,
     ) {
-        self.stream = Stream::Closing(Box::new(queue));
+        let address = Box::default();
+        self.stream = Stream::Closing(Box::new(Closing { queue, address }));
         self.reading = Reading::Off;
         self.unread = None;
         fx.link(key, LinkEffect::Flush);

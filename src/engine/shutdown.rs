@@ -131,9 +131,8 @@ fn write_down(ctx: &mut Ctx<'_>, key: SessionKey) {
         StreamError::SystemShutdown.write(out);
         out.extend_from_slice(b"</stream:stream>");
     });
-    ctx.core
-        .orphans
-        .push((link, std::mem::take(&mut session.queue)));
+    let queue = std::mem::take(&mut session.queue);
+    ctx.core.orphans.push((link, queue, session.jid));
 }
 
 /// Begins to take up a session that the former process wrote down: its account comes first.

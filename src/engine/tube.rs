@@ -33,6 +33,14 @@ pub struct Tubes {
     scratch: Vec<u8>,
 }
 
+/// Whether there is room for one more tube.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Room {
+    Free,
+    NotForThisAddress,
+    None,
+}
+
 /// Who is at the other end of a tube.
 pub struct Guest {
     peer: IpAddr,
@@ -53,15 +61,19 @@ impl Tubes {
         self.bosh.entries() + self.json.entries() + self.unproven.len()
     }
 
-    /// Whether there is no room for one more, of anybody or of this address. A tube has no socket
+    /// Whether there is room for one more, of anybody and of this address. A tube has no socket
     /// that could be counted, so tubes are bounded as sockets are.
-    fn is_full(&self, peer: IpAddr, core: &Core) -> bool {
+    fn room(&self, peer: IpAddr, core: &Core) -> Room {
         let limits = &core.policy.limits;
         let of_address = self.unproven.get(&peer).copied().unwrap_or(0);
         let share = limits.links_max / usize::from(core.shards.max(1));
         let reached = |bound: usize, count: usize| bound > 0 && count >= bound;
         let here = self.bosh.count() + self.json.count();
-        reached(limits.links_per_address_max, of_address) || reached(share, here)
+        match reached(limits.links_per_address_max, of_address) {
+            true => Room::NotForThisAddress,
+            false if reached(share, here) => Room::None,
+            false => Room::Free,
+        }
     }
 
     fn admit(&mut self, peer: IpAddr) -> Guest {
@@ -130,15 +142,16 @@ pub fn apply(shard: &mut Shard, now: Now, fx: &mut Effects) -> bool {
 }
 
 /// After a panic: tubes that were in the middle of something. Nothing is left of them but their
-/// links.
-pub fn lost(shard: &mut Shard) -> Vec<LinkKey> {
+/// links. And the sockets that read from them, or wait for an answer of theirs.
+pub fn lost(shard: &mut Shard) -> (Vec<LinkKey>, Vec<LinkKey>) {
     let tubes = &mut shard.tubes;
     let is_lost =
         |key: &LinkKey| key.is_marked() && !tubes.bosh.is_here(*key) && !tubes.json.is_here(*key);
     let links = shard.links.iter().take(shard.links.len());
     let lost: Vec<LinkKey> = links.map(|(key, _)| key).filter(is_lost).collect();
+    let mut sids = Vec::new();
     for key in &lost {
-        tubes.bosh.forget(*key);
+        sids.extend(tubes.bosh.forget(*key));
         tubes.json.forget(*key);
         if let Some(login) = login_of(&mut shard.links, *key)
             && !login.authenticated
@@ -149,7 +162,10 @@ pub fn lost(shard: &mut Shard) -> Vec<LinkKey> {
             });
         }
     }
-    lost
+    let links = shard.links.iter().take(shard.links.len());
+    let readers = links.filter(|(_, link)| http::is_with(link, &lost, &sids));
+    let readers = readers.map(|(key, _)| key).collect();
+    (lost, readers)
 }
 
 /// A deadline of a tube.

@@ -10,7 +10,8 @@ pub(super) struct Guarded {
     shard: Shard,
     pub(super) effects: Effects,
     pub(super) now: Now,
-    /// Links whose input made the shard panic: it has forgotten them, their sockets are to go.
+    /// Links whose input made the shard panic, and those of what was lost by that: it has forgotten
+    /// them, their sockets are to go.
     condemned: Vec<LinkKey>,
 }
 
@@ -81,14 +82,15 @@ impl Guarded {
     fn recover(&mut self, link: Option<LinkKey>) {
         let shard = &mut self.shard;
         let sound = catch_unwind(AssertUnwindSafe(|| {
-            shard.abandon(link);
+            let sockets = shard.abandon(link);
             shard.check();
+            sockets
         }));
-        if sound.is_err() {
+        let Ok(sockets) = sound else {
             fatal("a shard is not sound after a panic; what was acknowledged is in the journal");
-        }
+        };
         tracing::error!(name = "panicked", link = ?link, "one input was dropped");
-        self.condemned.extend(link);
+        self.condemned.extend(sockets);
     }
 }
 

@@ -49,6 +49,8 @@ pub(super) struct Links {
     lingering: VecDeque<(Moment, LinkKey)>,
     /// Links whose proxy has yet to say whose they are, likewise; some are named or gone.
     unnamed: VecDeque<(Moment, LinkKey)>,
+    /// How many of these are neither.
+    unnamed_count: usize,
     /// What every read goes into, behind the beginning of a record.
     scratch: Box<[u8]>,
     /// What is sealed in one write.
@@ -98,6 +100,7 @@ impl Links {
             leaving: Vec::new(),
             lingering: VecDeque::new(),
             unnamed: VecDeque::new(),
+            unnamed_count: 0,
             scratch: vec![0; RECORD_OCTETS_MAX + READ_OCTETS].into(),
             sealed: Vec::new(),
             pool: Pool::default(),
@@ -215,6 +218,9 @@ impl Links {
         if socket.flags.has(Flags::COUNTED) {
             self.shared.census.dismiss(socket.address);
         }
+        if socket.flags.has(Flags::UNNAMED) {
+            self.unnamed_count -= 1;
+        }
         if let Some(tls) = socket.tls {
             tls.retire(&mut self.pool);
         }
@@ -236,7 +242,7 @@ impl Links {
         }
     }
 
-    /// Closes the links that made the shard panic: the engine has forgotten them.
+    /// Closes the links that a panic took away: the engine has forgotten them.
     pub(super) fn drop_condemned(&mut self, shard: &mut Guarded) {
         for key in shard.take_condemned() {
             self.remove(key);

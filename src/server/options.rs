@@ -489,7 +489,8 @@ pub const ROWS: &[Row] = &[
         "limits.sessions_per_account_max",
         count("sessions", 1, 10_000),
         number!(limits.sessions_per_account_max),
-        "Sessions of one account at a time; the next one is refused.",
+        "Sessions of one account at a time. For the next one another ends that nobody has read for \
+         5 seconds; where there is none, it is refused.",
     ),
     Row::new(
         "limits.roster_items_max",

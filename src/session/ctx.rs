@@ -55,8 +55,8 @@ pub struct Core {
     pub local: Batch,
     /// Sessions that are owed an unasked `<a/>`.
     pub acks_due: Vec<SessionKey>,
-    /// Links that lost their session, with what is left to be said on them.
-    pub orphans: Vec<(LinkKey, Queue)>,
+    /// Links that lost their session, with what is left to be said on them and its full JID.
+    pub orphans: Vec<(LinkKey, Queue, Box<str>)>,
     /// Sessions whose queue got something in this input, to be held to their bounds.
     pub grown: Vec<SessionKey>,
     /// Journaled messages that went to several sessions: how many have not settled them.
@@ -314,6 +314,7 @@ impl Core {
     /// Gives back what a burst needed.
     pub fn rest(&mut self) {
         self.pool.rest();
+        self.wheel.rest();
         self.local.rest();
         self.acks_due.shrink_to(RESTING_MAX);
         self.orphans.shrink_to(RESTING_MAX);
@@ -471,8 +472,9 @@ impl Ctx<'_> {
         session.queue.push(pool, stanza, to);
         let added = session.queue.held_octets().saturating_sub(before);
         if let Some(management) = &mut session.management {
-            management.octets_since_request += added;
-            if management.octets_since_request >= policy.limits.ack_request_octets {
+            let octets = management.octets_since_request as usize + added;
+            management.octets_since_request = u32::try_from(octets).unwrap_or(u32::MAX);
+            if octets >= policy.limits.ack_request_octets {
                 management.octets_since_request = 0;
                 session
                     .queue

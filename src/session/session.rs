@@ -1,7 +1,5 @@
 //! A bound resource. It may outlive its stream.
 
-use std::collections::VecDeque;
-
 use super::account::AccountKey;
 use super::effects::LinkKey;
 use super::queue::Queue;
@@ -124,21 +122,24 @@ pub struct Management {
     /// Stanzas taken from the client, modulo 2^32.
     pub received: u32,
     /// Those of them that still wait for the journal, oldest first; true: committed.
-    pub pending: VecDeque<(u32, bool)>,
+    pub pending: Vec<(u32, bool)>,
     /// The `h` that the client was last told.
     pub told: u32,
     /// Stanzas that the client acknowledged, modulo 2^32.
     pub acknowledged: u32,
     /// Octets put into the queue since the last `<r/>`.
-    pub octets_since_request: usize,
-    /// When the link was lost.
-    pub detached: Option<Moment>,
+    pub octets_since_request: u32,
+    /// When the link was lost; the end of time: never.
+    pub detached: Moment,
     /// Whether the store may still have its record: a crash would bring the session back as it was
     /// then, so nobody goes on with it before.
     pub on_record: bool,
     /// Who is resumed as soon as nothing is pending.
     pub resuming: Option<Box<Asked>>,
 }
+
+/// One per session whose client manages its stream.
+const _: () = assert!(size_of::<Management>() <= 80);
 
 impl Management {
     /// A fresh one.
@@ -147,11 +148,11 @@ impl Management {
             id,
             resume_seconds,
             received: 0,
-            pending: VecDeque::new(),
+            pending: Vec::new(),
             told: 0,
             acknowledged: 0,
             octets_since_request: 0,
-            detached: None,
+            detached: Moment(u64::MAX),
             on_record: false,
             resuming: None,
         }
@@ -159,7 +160,7 @@ impl Management {
 
     /// The `h` that may be told now: nothing at or below it waits for the journal.
     pub fn handled(&self) -> u32 {
-        match self.pending.front() {
+        match self.pending.first() {
             Some((number, _)) => number.wrapping_sub(1),
             None => self.received,
         }
@@ -172,7 +173,7 @@ impl Management {
 
     /// The journal has the stanza of this number, or it is settled.
     pub fn committed(&mut self, number: u32) {
-        let first = self.pending.front().map_or(number, |front| front.0);
+        let first = self.pending.first().map_or(number, |front| front.0);
         let at = number.wrapping_sub(first) as usize;
         let exact = self.pending.get(at).is_some_and(|entry| entry.0 == number);
         let entry = match exact {
@@ -182,9 +183,8 @@ impl Management {
         if let Some(entry) = entry {
             entry.1 = true;
         }
-        while self.pending.front().is_some_and(|entry| entry.1) {
-            self.pending.pop_front();
-        }
+        let settled = self.pending.iter().take_while(|entry| entry.1).count();
+        self.pending.drain(..settled);
     }
 }
 

@@ -43,8 +43,10 @@ pub struct Ticket {
     pub key: TicketKey,
 }
 
-/// The XEP-0198 identity of a session, as its resumption token spells it.
+/// The XEP-0198 identity of a session, as its resumption token spells it. It is aligned as what it
+/// stands beside.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(Rust, packed(8))]
 pub struct StreamId(pub u128);
 
 /// A table. Its number is on disk: never reuse one.

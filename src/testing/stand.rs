@@ -23,6 +23,14 @@ pub struct Place {
     pub link: LinkKey,
 }
 
+/// How a session of the JSON protocol reads, on the connection that has logged it in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hearing {
+    WebSocket,
+    EventStream,
+    Poll,
+}
+
 /// Who answers storage requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answers {
@@ -45,6 +53,8 @@ pub struct Stand {
     now: Now,
     /// Octets that clients got.
     pub octets_written: u64,
+    /// A link, and what its client got.
+    watched: Option<(LinkKey, Vec<u8>)>,
 }
 
 impl Stand {
@@ -77,6 +87,7 @@ impl Stand {
                 wall_ms: 1_795_262_400_000,
             },
             octets_written: 0,
+            watched: None,
         };
         let keys = credentials();
         for account in &plan.accounts {
@@ -122,6 +133,85 @@ impl Stand {
         let after = self.shards[usize::from(shard)].report().sessions;
         assert_eq!(after, before + 1, "{bare} is bound");
         place
+    }
+
+    /// A session of the JSON protocol of `bare`, with one reader that has all there is. Returns
+    /// the request by which a poll goes on.
+    ///
+    /// # Panics
+    /// When the account does not exist.
+    pub fn attend(&mut self, bare: &str, resource: &str, how: Hearing) -> (Place, Vec<u8>) {
+        let shard = self.home(bare);
+        let link = self.links[usize::from(shard)].insert(());
+        let place = Place { shard, link };
+        let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
+        let origin = Origin::direct(peer, Entry::Http);
+        self.feed(shard, Input::Opened { link, origin });
+        let login =
+            format!(r#"{{"user":"{bare}","password":"{PASSWORD}","resource":"{resource}"}}"#);
+        let octets = login.len();
+        let login = format!(
+            "POST /v1/session HTTP/1.1\r\nHost: localhost\r\n\
+             Content-Length: {octets}\r\n\r\n{login}"
+        );
+        let answer = self.ask(place, &login);
+        let member = |answer: &str, name: &str| {
+            let start = format!("\"{name}\":\"");
+            let (_, rest) = answer.rsplit_once(&start).expect("the answer has it");
+            rest.split('"').next().unwrap_or_default().to_owned()
+        };
+        let token = member(&answer, "session");
+        let request = |cursor: &str| {
+            let what = match how {
+                Hearing::WebSocket => format!(
+                    "socket?cursor={cursor} HTTP/1.1\r\nConnection: Upgrade\r\n\
+                     Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+                     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+                     Sec-WebSocket-Protocol: encke.v1\r\n"
+                ),
+                Hearing::EventStream => {
+                    format!("events?cursor={cursor} HTTP/1.1\r\nAccept: text/event-stream\r\n")
+                }
+                Hearing::Poll => format!("events?cursor={cursor} HTTP/1.1\r\n"),
+            };
+            format!("GET /v1/{what}Host: localhost\r\nAuthorization: Bearer {token}\r\n\r\n")
+        };
+        let first = self.ask(place, &request(&member(&answer, "cursor")));
+        match how {
+            Hearing::WebSocket | Hearing::EventStream => {
+                assert!(first.contains("\"ready\""), "{first}");
+                (place, Vec::new())
+            }
+            Hearing::Poll => {
+                let next = request(&member(&first, "next"));
+                assert_eq!(self.ask(place, &next), "", "it is held");
+                (place, next.into_bytes())
+            }
+        }
+    }
+
+    /// What comes back at once for what a client sends.
+    fn ask(&mut self, place: Place, octets: &str) -> String {
+        self.watched = Some((place.link, Vec::new()));
+        self.send(place, octets.as_bytes());
+        let (_, octets) = self.watched.take().expect("it was set");
+        String::from_utf8_lossy(&octets).into_owned()
+    }
+
+    /// What bursts needed goes back.
+    pub fn rest(&mut self) {
+        for (shard, effects) in self.shards.iter_mut().zip(&mut self.effects) {
+            shard.rest();
+            effects.rest();
+        }
+    }
+
+    /// Sessions and deadlines of all shards.
+    pub fn count(&self) -> (usize, usize) {
+        let reports = self.shards.iter().map(Shard::report);
+        reports.fold((0, 0), |(sessions, deadlines), report| {
+            (sessions + report.sessions, deadlines + report.deadlines)
+        })
     }
 
     /// Octets come from a client; everything that follows is done when this returns.
@@ -206,7 +296,13 @@ impl Stand {
             if effect != LinkEffect::Flush {
                 continue;
             }
-            let due = self.shards[shard].output(link).len();
+            let output = self.shards[shard].output(link);
+            if let Some((watched, octets)) = &mut self.watched
+                && *watched == link
+            {
+                octets.extend_from_slice(output);
+            }
+            let due = output.len();
             if due > 0 {
                 self.octets_written += due as u64;
                 self.effects[shard].seal();

@@ -112,10 +112,11 @@ def test_no_example_is_left_out():
             shown = [answer for answer in mine
                      if answer.status == (None if status == "default" else int(status))]
             # A server that stops does not listen any more; who waited for an answer is told.
-            assert shown or status == "503", f"{method} {path}: no example of {status}"
+            is_deaf = (path, status) == ("/readyz", "503")
+            assert shown or is_deaf, f"{method} {path}: no example of {status}"
             headers = set(response["headers"].node) if "headers" in response else set()
             unseen = headers - {name for answer in shown for name in answer.headers}
-            assert not unseen or status == "503", f"{method} {path} {status}: {unseen}"
+            assert not unseen or is_deaf, f"{method} {path} {status}: {unseen}"
         used = {value for answer in mine for where in ("query", "headers")
                 for value in answer.change.get(where, {}).values()} | {documents.PROTOCOL}
         for parameter in operation.get("parameters", []):

@@ -118,6 +118,8 @@ async def test_sessions_of_an_account_are_bounded(new_server, server_options, us
     server = new_server(options=server_options | {"limits.sessions_per_account_max": 3}).start()
     account = server.account("juliet")
     sessions = [await user(account, resource=f"tab {n}", place=server) for n in range(3)]
+    for session in sessions:
+        await (await session.stream()).begin()
     late = User(server, account, "late")
     answer = await late.ask("POST", "/v1/session", late.opening())
     assert problem(answer) == (503, "resource-constraint")

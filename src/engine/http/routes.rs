@@ -4,7 +4,7 @@
 use super::{Call, Outcome, bosh, host_meta, page, say, session, upgrade};
 use crate::engine::shard::Shard;
 use crate::session::effects::{Effects, Errand, ErrandKind};
-use crate::transport::http::answer::{Answer, Problem};
+use crate::transport::http::answer::{Answer, Problem, RETRY_SECONDS};
 use crate::transport::http::origin::Verdict;
 use crate::transport::http::{Field, Method, Status};
 
@@ -173,7 +173,7 @@ fn readiness(shard: &mut Shard, call: &Call<'_>, _: &[u8], _: &mut Effects) -> O
     match shard.stopping {
         false => call.answer(shard, Status::Ok, |answer| answer.body(TEXT, b"ready\n")),
         true => call.answer(shard, Status::ServiceUnavailable, |answer| {
-            answer.retry_after(5).body(TEXT, b"stopping\n");
+            answer.retry_after(RETRY_SECONDS).body(TEXT, b"stopping\n");
         }),
     }
 }

@@ -156,14 +156,20 @@ fn describe(shard: &mut Shard, call: &Call<'_>) -> Checked<()> {
 
 fn close(shard: &mut Shard, call: &Call<'_>, fx: &mut Effects) -> Checked<()> {
     check(shard, call)?;
-    let session = find(shard, call)?;
+    // No script can take it away. It may be another session's.
+    let is_ours = call.verdict(shard) != Verdict::Absent;
+    let ends_cookie = call.request.fields.cookie(COOKIE).is_some_and(|cookie| {
+        let by_cookie = name_of(call).is_some_and(|(_, proof)| proof == Proof::Cookie);
+        (by_cookie && is_ours) || bearer(call) == Some(cookie)
+    });
     if let Some(conn) = conn_of(&mut shard.links, call.key)
         && let Some(awaited) = &mut conn.awaiting
-        && call.request.fields.cookie(COOKIE).is_some()
+        && ends_cookie
     {
         let gone = format!("{COOKIE}=; Path=/v1/; Max-Age=0; HttpOnly; SameSite=Strict");
         awaited.cookie = Some(gone.into());
     }
+    let session = find(shard, call)?;
     request_of(shard, call, session, Request::Close, fx);
     Ok(())
 }
@@ -373,6 +379,9 @@ fn write(shard: &mut Shard, key: LinkKey, answer: &Answer) -> Outcome {
         }
         if let Some(cursor) = answer.cursor {
             out = out.field("ETag", &format!("\"{cursor}\""));
+        }
+        if let Some(seconds) = answer.retry_after {
+            out = out.retry_after(seconds);
         }
         if let Some(cookie) = &awaited.cookie {
             out = out.field("Set-Cookie", cookie);

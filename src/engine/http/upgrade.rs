@@ -108,6 +108,7 @@ fn begin(shard: &mut Shard, call: &Call<'_>, agreement: &Agreement, fx: &mut Eff
         queue,
         head: None,
         authenticated: false,
+        attempt: None,
         opened: now,
         peer: call.client.address,
     };

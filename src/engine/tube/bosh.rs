@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use foldhash::quality::RandomState;
 
-use super::{Guest, unread_octets};
+use super::{Guest, Room, unread_octets};
 use crate::base::time::{Moment, Now};
 use crate::engine::links::{Link, Released};
 use crate::engine::reading::bounds_of_requests;
@@ -77,10 +77,15 @@ impl Sessions {
         self.here.len() + self.places.len()
     }
 
-    /// A tube of which nothing is left.
-    pub fn forget(&mut self, key: LinkKey) {
+    /// A tube of which nothing is left. Returns what it was called.
+    pub fn forget(&mut self, key: LinkKey) -> Option<u128> {
         let is_here = |place: &Place| matches!(place, Place::Here(here) if *here == key);
-        self.places.retain(|_, place| !is_here(place));
+        let mut places = self.places.iter();
+        let sid = places
+            .find(|(_, place)| is_here(place))
+            .map(|(sid, _)| *sid)?;
+        self.places.remove(&sid);
+        Some(sid)
     }
 
     /// Whether a tube is one of them, and not in the middle of something.
@@ -164,7 +169,7 @@ fn begin(
     if shard.stopping {
         return refuse(shard, ticket, Condition::SystemShutdown, now, fx);
     }
-    if shard.tubes.is_full(peer, &shard.core) {
+    if shard.tubes.room(peer, &shard.core) != Room::Free {
         return refuse(shard, ticket, Condition::PolicyViolation, now, fx);
     }
     // Its first 16 bits say where it was born; the others are nobody's to guess.
@@ -223,7 +228,7 @@ fn take(
         return refuse(shard, ticket, Condition::ItemNotFound, now, fx);
     };
     if let Some(link) = shard.links.get_mut(key) {
-        link.heard = now.mono;
+        link.hear(now.mono);
     }
     let mut actions = Vec::new();
     tube.bosh.receive(request, ticket, now.mono, &mut actions);

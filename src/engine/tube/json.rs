@@ -15,12 +15,13 @@ use foldhash::quality::RandomState;
 use smallvec::SmallVec;
 use subtle::ConstantTimeEq as _;
 
-use super::{Guest, unread_octets};
+use self::wakes::{Tick, Wakes};
+use super::{Guest, Room, Tubes, unread_octets};
 use crate::base::slab::Mirror;
 use crate::base::time::{Moment, Now};
 use crate::engine::http::{self, events, session_answered};
 use crate::engine::lifecycle::{self, Farewell};
-use crate::engine::links::Link;
+use crate::engine::links::{Link, login_of};
 use crate::engine::reading::bounds_of_stanzas;
 use crate::engine::route;
 use crate::engine::shard::Shard;
@@ -36,6 +37,9 @@ use crate::transport::json::request::{self, Asked};
 use crate::transport::json::session::{Action, Answer, Kind, Opening, Session};
 use crate::transport::json::{Cursor, Rules};
 
+/// When a tube is woken.
+mod wakes;
+
 /// A stream of events and a WebSocket hear something at least this often: proxies close what is
 /// silent for a minute.
 const ALIVE: Duration = Duration::from_secs(50);
@@ -45,8 +49,8 @@ const UNREAD_REQUESTS_MAX: usize = 4;
 /// The sessions of a shard.
 #[derive(Default)]
 pub struct Sessions {
-    /// By the tube's key; empty while a session is in the middle of something.
-    here: Mirror<LinkTag, Option<Box<Tube>>>,
+    /// By the tube's key; absent while a session is in the middle of something.
+    here: Mirror<LinkTag, Box<Tube>>,
     /// What the last one was granted, for others like it.
     rules: Option<Arc<Rules>>,
     /// Who gets what is published.
@@ -56,19 +60,51 @@ pub struct Sessions {
 }
 
 struct Tube {
-    secret: u128,
+    secret: [u8; 16],
     session: Session<LinkKey>,
-    guest: Guest,
-    /// The entry of the wheel that counts; others are left over.
-    wakes: Option<Moment>,
+    aside: Option<Box<Aside>>,
+    wakes: Wakes,
     /// When readers are due a sign of life.
-    alive: Moment,
+    alive: Tick,
+    /// The stream tells of stored messages at once.
+    is_prompt: bool,
+}
+
+/// One per session, a million times: a size of the allocator.
+const _: () = assert!(size_of::<Tube>() <= 160);
+
+/// What most tubes lack once they are logged in.
+#[derive(Default)]
+struct Aside {
+    /// Until it has said who it is.
+    guest: Option<Guest>,
     /// The client wants its token as a cookie, and whether for TLS only.
     cookie: Option<Secured>,
     /// What it subscribed to.
     topics: Vec<Arc<str>>,
-    /// The stream tells of stored messages at once.
-    is_prompt: bool,
+}
+
+impl Tube {
+    /// It has said who it is, or is gone.
+    fn prove(&mut self, tubes: &mut Tubes) {
+        let aside = self.aside.as_deref_mut();
+        if let Some(mut guest) = aside.and_then(|aside| aside.guest.take()) {
+            tubes.prove(&mut guest);
+        }
+    }
+
+    /// What it subscribed to.
+    fn topics(&self) -> &[Arc<str>] {
+        self.aside.as_deref().map_or(&[], |aside| &aside.topics)
+    }
+
+    /// Puts away what is not needed any more.
+    fn rest(&mut self) {
+        let is_nothing = |aside: &mut Box<Aside>| {
+            aside.guest.is_none() && aside.cookie.is_none() && aside.topics.is_empty()
+        };
+        self.aside.take_if(is_nothing);
+    }
 }
 
 /// Whether a cookie may go out in clear.
@@ -141,11 +177,11 @@ impl Sessions {
     }
 
     fn get(&self, key: LinkKey) -> Option<&Tube> {
-        self.here.get(key.unmarked())?.as_deref()
+        self.here.get(key.unmarked()).map(Box::as_ref)
     }
 
     fn get_mut(&mut self, key: LinkKey) -> Option<&mut Tube> {
-        self.here.get_mut(key.unmarked())?.as_deref_mut()
+        self.here.get_mut(key.unmarked()).map(Box::as_mut)
     }
 
     fn rules(&mut self, core: &Core) -> Arc<Rules> {
@@ -185,11 +221,11 @@ impl Sessions {
     }
 
     fn take(&mut self, key: LinkKey) -> Option<Box<Tube>> {
-        self.here.get_mut(key.unmarked())?.take()
+        self.here.remove(key.unmarked())
     }
 
     fn put(&mut self, key: LinkKey, tube: Box<Tube>) {
-        self.here.place(key.unmarked(), Some(tube));
+        self.here.place(key.unmarked(), tube);
     }
 }
 
@@ -203,8 +239,8 @@ pub fn find(shard: &Shard, name: &Name) -> Found {
     }
     let tube = shard.tubes.json.get(name.key);
     let is_same = |tube: &Tube| {
-        let (ours, given) = (tube.secret.to_ne_bytes(), name.secret.to_ne_bytes());
-        bool::from(ours.ct_eq(&given))
+        let given = name.secret.to_ne_bytes();
+        bool::from(tube.secret.ct_eq(&given))
     };
     match name.key.is_marked() && tube.is_some_and(is_same) {
         true => Found::Here(name.key),
@@ -229,8 +265,10 @@ pub fn open(
     if shard.stopping {
         return Err(problem::STOPPING);
     }
-    if shard.tubes.is_full(peer, &shard.core) {
-        return Err(problem::TOO_MANY);
+    match shard.tubes.room(peer, &shard.core) {
+        Room::Free => {}
+        Room::NotForThisAddress => return Err(problem::TOO_MANY),
+        Room::None => return Err(problem::NO_ROOM),
     }
     let mut negotiation = Negotiation::clear();
     // There is no STARTTLS here: the link is as secure as it will be.
@@ -257,20 +295,18 @@ pub fn open(
         &mut actions,
     );
     let tube = Box::new(Tube {
-        secret: name.secret,
+        secret: name.secret.to_ne_bytes(),
         session,
-        guest: shard.tubes.admit(peer),
-        wakes: None,
-        alive: Moment(u64::MAX),
-        cookie,
-        topics: Vec::new(),
+        aside: Some(Box::new(Aside {
+            guest: Some(shard.tubes.admit(peer)),
+            cookie,
+            topics: Vec::new(),
+        })),
+        wakes: Wakes::default(),
+        alive: Tick::of(now.mono),
         is_prompt: false,
     });
-    // While it is in the middle of its first request.
-    shard.tubes.json.here.place(key.unmarked(), None);
     http::attend_session(shard, link, key);
-    let at = now.mono.after(shard.core.policy.limits.login_timeout);
-    shard.core.wheel.set(at, Due::Link(key));
     carry_out(shard, key, tube, actions, now, fx);
     Ok(())
 }
@@ -358,7 +394,8 @@ pub fn said(
     match request::read(text, None, &mut scanner, &bounds) {
         Ok(asked) => request(shard, key, link, asked, now, fx),
         Err(why) => visit(shard, key, now, fx, |session, actions| {
-            session.refuse_request(link, None, why, actions);
+            let id = request::name_of(text, bounds.octets_max);
+            session.refuse_request(link, id.as_deref(), why, actions);
         }),
     }
     shard.give_scanner(scanner);
@@ -378,11 +415,16 @@ pub fn attach(
     if let Some(tube) = shard.tubes.json.get_mut(key)
         && tube.session.streams().next().is_none()
     {
-        tube.alive = now.mono.after(ALIVE);
+        tube.alive = Tick::of(now.mono.after(ALIVE));
     }
-    visit(shard, key, now, fx, |session, actions| {
-        session.attach(link, kind, cursor, now.mono, actions);
-    });
+    if let Some(mut tube) = shard.tubes.json.take(key) {
+        let mut actions = std::mem::take(&mut shard.tubes.json.actions);
+        note_taken(shard, &mut tube, now, &mut actions);
+        let address = shard.address(key);
+        tube.session
+            .attach(link, kind, cursor, address, now.mono, &mut actions);
+        carry_out(shard, key, tube, actions, now, fx);
+    }
 }
 
 /// The link of a reader that waited for room has taken everything.
@@ -408,10 +450,22 @@ pub fn gone(
     });
 }
 
+/// Since when nobody has read a session, or asked it for anything; `None`: somebody does.
+pub fn unread_since(shard: &Shard, key: LinkKey) -> Option<Moment> {
+    shard.tubes.json.get(key)?.session.unread_since()
+}
+
+/// Ends a session that nobody reads as when its grace time is over.
+pub fn give_up(shard: &mut Shard, key: LinkKey, now: Now, fx: &mut Effects) {
+    visit(shard, key, now, fx, |session, actions| {
+        session.finish(problem::GRACE_OVER, actions);
+    });
+}
+
 /// What a session says of itself.
 pub fn describe(shard: &Shard, key: LinkKey) -> Option<Answer> {
     let tube = shard.tubes.json.get(key)?;
-    Some(tube.session.describe())
+    Some(tube.session.describe(shard.address(key)))
 }
 
 /// What a program published, to all shards.
@@ -477,7 +531,8 @@ pub fn apply(shard: &mut Shard, key: LinkKey, effect: LinkEffect, now: Now, fx: 
         }
         LinkEffect::Authenticated => {
             if let Some(mut tube) = shard.tubes.json.take(key) {
-                shard.tubes.prove(&mut tube.guest);
+                tube.prove(&mut shard.tubes);
+                tube.rest();
                 shard.tubes.json.put(key, tube);
             }
         }
@@ -509,10 +564,11 @@ fn carry_out(
     loop {
         // What this brings for other tubes waits in its lane.
         perform(shard, key, &mut tube, &mut actions, now, fx);
-        let output = shard.output(key);
+        let (output, address) = (shard.output(key), shard.address(key));
+        let (scanner, scratch) = (&mut *scanner, &mut scratch);
         let taken = tube
             .session
-            .settle(output, &mut scanner, &mut scratch, now.mono, &mut actions);
+            .settle(output, address, scanner, scratch, now.mono, &mut actions);
         if taken > 0 {
             shard.wrote(key, taken, now, fx);
         }
@@ -524,11 +580,10 @@ fn carry_out(
     shard.tubes.json.actions = actions;
     shard.give_scanner(scanner);
     if tube.session.is_over() {
-        shard.tubes.prove(&mut tube.guest);
-        for topic in &tube.topics {
+        tube.prove(&mut shard.tubes);
+        for topic in tube.topics() {
             shard.tubes.json.unsubscribe(key, topic);
         }
-        shard.tubes.json.here.remove(key.unmarked());
         end_stream(shard, key, now, fx);
         return shard.closed(key, now, fx);
     }
@@ -538,7 +593,8 @@ fn carry_out(
     for link in tube.session.awaited() {
         events::await_room(shard, link);
     }
-    arm(shard, key, &mut tube);
+    arm(shard, key, &mut tube, now);
+    tube.rest();
     shard.tubes.json.put(key, tube);
 }
 
@@ -567,12 +623,14 @@ fn perform(
     for action in actions.drain(..) {
         match action {
             Action::Stream(octets) => shard.receive(key, &octets, now, fx),
-            Action::Answer { ticket, answer } => {
-                let cookie = tube.cookie.filter(|_| answer.status == 201);
+            Action::Answer { ticket, mut answer } => {
+                answer.retry_after = must_wait(shard, key, now).or(answer.retry_after);
+                let aside = tube.aside.as_deref_mut().filter(|_| answer.status == 201);
+                let cookie = aside.and_then(|aside| aside.cookie.take());
                 let name = Name {
                     shard: shard.core.shard,
                     key,
-                    secret: tube.secret,
+                    secret: u128::from_ne_bytes(tube.secret),
                 };
                 let token = cookie.map(|secured| (name.text(), secured));
                 session_answered(shard, ticket, &answer, token, now, fx);
@@ -586,9 +644,10 @@ fn perform(
             Action::End { ticket } => events::end(shard, ticket, fx),
             Action::Topic { topic, is_wanted } => {
                 let sessions = &mut shard.tubes.json;
-                match (is_wanted, tube.topics.iter().position(|one| *one == topic)) {
-                    (true, None) => sessions.subscribe(key, &mut tube.topics, topic),
-                    (false, Some(at)) => sessions.unsubscribe(key, &tube.topics.swap_remove(at)),
+                let topics = &mut tube.aside.get_or_insert_default().topics;
+                match (is_wanted, topics.iter().position(|one| *one == topic)) {
+                    (true, None) => sessions.subscribe(key, topics, topic),
+                    (false, Some(at)) => sessions.unsubscribe(key, &topics.swap_remove(at)),
                     _ => {}
                 }
             }
@@ -600,6 +659,14 @@ fn perform(
     }
 }
 
+/// For how many seconds a login would be refused, if that is why it is.
+fn must_wait(shard: &mut Shard, key: LinkKey, now: Now) -> Option<u32> {
+    let login = login_of(&mut shard.links, key).filter(|login| !login.authenticated)?;
+    let account = login.negotiation.claimed()?.as_str();
+    let wait = shard.backoff.wait(login.peer, account, now.mono)?;
+    u32::try_from(wait.as_millis().div_ceil(1_000)).ok()
+}
+
 /// Whoever waits for a message to be stored waits for the stream to say so.
 fn make_prompt(shard: &mut Shard, key: LinkKey) -> bool {
     let session = shard.links.get(key).and_then(Link::session);
@@ -608,14 +675,13 @@ fn make_prompt(shard: &mut Shard, key: LinkKey) -> bool {
 }
 
 /// The next deadline, if it is earlier than what is set already.
-fn arm(shard: &mut Shard, key: LinkKey, tube: &mut Tube) {
+fn arm(shard: &mut Shard, key: LinkKey, tube: &mut Tube, now: Now) {
     let alive = match tube.session.streams().next() {
-        Some(_) => tube.alive,
+        Some(_) => tube.alive.moment(now.mono),
         None => Moment(u64::MAX),
     };
     let next = tube.session.next_deadline().unwrap_or(alive).min(alive);
-    if next < Moment(u64::MAX) && tube.wakes.is_none_or(|set| next < set) {
-        tube.wakes = Some(next);
+    if next < Moment(u64::MAX) && tube.wakes.add(next) {
         shard.core.wheel.set(next, Due::Tube(key));
     }
 }
@@ -625,15 +691,14 @@ pub fn due(shard: &mut Shard, key: LinkKey, now: Now, fx: &mut Effects) {
     let Some(mut tube) = shard.tubes.json.take(key) else {
         return;
     };
-    if tube.wakes.is_none_or(|at| at > now.mono) {
+    if !tube.wakes.take(now.mono) {
         return shard.tubes.json.put(key, tube);
     }
-    tube.wakes = None;
     let mut actions = std::mem::take(&mut shard.tubes.json.actions);
     note_taken(shard, &mut tube, now, &mut actions);
     tube.session.expire(now.mono, &mut actions);
-    if tube.alive <= now.mono {
-        tube.alive = now.mono.after(ALIVE);
+    if tube.alive.has_come(now.mono) {
+        tube.alive = Tick::of(now.mono.after(ALIVE));
         for link in tube.session.streams() {
             events::show_life(shard, link, fx);
         }

@@ -1,7 +1,8 @@
 //! Links that a proxy passes on: its word about whose they are is read before anything else.
 //!
 //! The word stays in the kernel until it is whole, so such a link needs no buffer. The engine
-//! hears of it when it is known whose it is; until then it counts for no address.
+//! hears of it when it is known whose it is; until then it counts for no address. A proxy says it at
+//! once: where too many links wait, the oldest goes, so that who holds them keeps nobody out.
 
 use super::{Links, READ_OCTETS};
 use crate::base::time::Moment;
@@ -10,6 +11,9 @@ use crate::engine::{Input, LinkKey, Origin};
 use crate::io::guard::Guarded;
 use crate::io::socket::{Flags, Read};
 
+/// Links of one shard that may wait for a proxy's word, whatever else there is room for.
+const UNNAMED_MAX: usize = 1_024;
+
 const _: () = assert!(HEADER_OCTETS_MAX <= READ_OCTETS);
 
 impl Links {
@@ -17,6 +21,24 @@ impl Links {
     pub(super) fn await_name(&mut self, key: LinkKey, now: Moment) {
         let deadline = now.after(self.policy.limits.http_request_timeout);
         self.unnamed.push_back((deadline, key));
+        self.unnamed_count += 1;
+        while self.unnamed_count > self.unnamed_max() {
+            self.forget_named();
+            let Some((_, oldest)) = self.unnamed.pop_front() else {
+                break;
+            };
+            self.remove(oldest);
+            self.counters.refused += 1;
+        }
+    }
+
+    /// How many may wait: a quarter of this shard's share of all links.
+    fn unnamed_max(&self) -> usize {
+        let share = self.policy.limits.links_max / self.shared.inlets.len().max(1) / 4;
+        match self.policy.limits.links_max {
+            0 => UNNAMED_MAX,
+            _ => share.clamp(1, UNNAMED_MAX),
+        }
     }
 
     /// Looks whether it is known whose link this is. Returns the octets taken.
@@ -80,6 +102,7 @@ impl Links {
         socket.address = address;
         socket.flags.set(Flags::COUNTED);
         socket.flags.clear(Flags::UNNAMED);
+        self.unnamed_count -= 1;
         self.counters.accepted += 1;
         shard.feed(Some(key), Input::Opened { link: key, origin });
         self.forget_named();

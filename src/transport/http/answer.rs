@@ -250,6 +250,9 @@ impl Coding {
     }
 }
 
+/// When it is worth to ask again a server that stops or has no room.
+pub const RETRY_SECONDS: u32 = 5;
+
 /// A problem document (RFC 9457). Programs look at `code`, people read `title` and `detail`.
 /// There is no `type`, for there is no page to point at, which means `about:blank`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -277,6 +280,9 @@ impl Problem<'_> {
     pub fn finish(&self, answer: Answer) {
         let answer = match self.status {
             Status::MethodNotAllowed if !answer.has("Allow") => answer.field("Allow", Method::LIST),
+            Status::ServiceUnavailable if !answer.has("Retry-After") => {
+                answer.retry_after(RETRY_SECONDS)
+            }
             _ => answer,
         };
         answer.body("application/problem+json", &self.to_json());

@@ -17,6 +17,65 @@ pub struct Event {
     pub json: Arc<[u8]>,
 }
 
+/// What an event that is kept tells of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    Message,
+    /// A chat state and no text.
+    Typing,
+    /// A receipt and no text.
+    Receipt,
+    /// A copy of a message from or to another session of the account (XEP-0280).
+    Carbon,
+    Presence,
+    Subscription,
+    /// What came back in place of an answer.
+    Failure,
+    /// A message of this session that is stored.
+    Sent,
+    Roster,
+    /// A publication.
+    Topic,
+    /// Publications that found no room.
+    Missed,
+}
+
+impl Class {
+    /// The `type` of the event. None is `error`, which browsers say themselves of an
+    /// `EventSource`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Message => "message",
+            Self::Typing => "typing",
+            Self::Receipt => "receipt",
+            Self::Carbon => "carbon",
+            Self::Presence => "presence",
+            Self::Subscription => "subscription",
+            Self::Failure => "failure",
+            Self::Sent => "sent",
+            Self::Roster => "roster",
+            Self::Topic => "topic",
+            Self::Missed => "missed",
+        }
+    }
+
+    /// Whether it says nothing that the roster and the presences do not say, or its sender.
+    pub const fn is_spare(self) -> bool {
+        matches!(
+            self,
+            Self::Sent | Self::Presence | Self::Roster | Self::Typing
+        )
+    }
+
+    /// Whether the stream would store the stanza that it came of.
+    pub const fn is_owed(self) -> bool {
+        matches!(
+            self,
+            Self::Message | Self::Receipt | Self::Carbon | Self::Failure
+        )
+    }
+}
+
 /// The longest `{"id":"…",`.
 const ID_OCTETS_MAX: usize = 48;
 
@@ -72,11 +131,7 @@ pub fn write_alive(out: &mut Vec<u8>) {
 }
 
 /// Appends the answer to a poll: the events and where to go on.
-pub fn write_page<'a>(
-    out: &mut Vec<u8>,
-    events: impl IntoIterator<Item = &'a Event>,
-    next: Cursor,
-) {
+pub fn write_page(out: &mut Vec<u8>, events: impl IntoIterator<Item = Event>, next: Cursor) {
     let mut object = super::writer::Object::begin(out);
     object.array("events", events, |out, event| {
         event.write(out);
@@ -116,7 +171,8 @@ mod tests {
         assert_eq!(out, b"\x81\x19{\"id\":\"a-1\",\"type\":\"gap\"}");
         let mut out = Vec::new();
         let events = [event(1, "gap"), event(2, "sent")];
-        write_page(&mut out, &events, events[1].id.unwrap());
+        let next = events[1].id.unwrap();
+        write_page(&mut out, events, next);
         let page: serde_json::Value = serde_json::from_slice(&out).unwrap();
         assert_eq!(page["next"], "a-2");
         assert_eq!(page["events"][1]["type"], "sent");

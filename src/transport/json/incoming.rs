@@ -4,43 +4,12 @@ use std::borrow::Cow;
 
 use smallvec::SmallVec;
 
+pub use super::event::Class;
 use super::problem::Foreign;
 use super::request::STATES;
 use super::writer::{Object, write_string};
 use crate::xmpp::ns;
 use crate::xmpp::xml::{Attr, Bounds, Child, Element, Progress, Scanner, StreamScope, Tree};
-
-/// Which event a stanza is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Class {
-    Message,
-    /// A chat state and no text.
-    Typing,
-    /// A receipt and no text.
-    Receipt,
-    /// A copy of a message from or to another session of the account (XEP-0280).
-    Carbon,
-    Presence,
-    Subscription,
-    /// What came back in place of an answer.
-    Failure,
-}
-
-impl Class {
-    /// The `type` of the event. None is `error`, which browsers say themselves of an
-    /// `EventSource`.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Message => "message",
-            Self::Typing => "typing",
-            Self::Receipt => "receipt",
-            Self::Carbon => "carbon",
-            Self::Presence => "presence",
-            Self::Subscription => "subscription",
-            Self::Failure => "failure",
-        }
-    }
-}
 
 /// What the children of a message are, each where it belongs.
 #[derive(Default)]
@@ -82,13 +51,17 @@ impl<'a> Parts<'a> {
             (CLIENT, b"subject") => &mut self.subject,
             (CLIENT, b"thread") if child.attr("parent").is_none() => &mut self.thread,
             (CLIENT, b"error") => &mut self.error,
-            (DELAY, b"delay") => &mut self.delay,
             // Anybody may have named the message; what the own server calls it goes before
             // (XEP-0359 section 6, SECURITY class 29).
             (SID, b"stanza-id") if child.attr("by").as_deref() == Some(own) => {
                 return self.stanza_id.replace(child);
             }
             (SID, b"stanza-id") => &mut self.stanza_id,
+            // So with who kept it back (XEP-0203 section 6): senders may say what they want.
+            (DELAY, b"delay") if child.attr("from").as_deref() == Some(domain_of(own)) => {
+                return self.delay.replace(child);
+            }
+            (DELAY, b"delay") => &mut self.delay,
             (CARBONS, b"received" | b"sent") => &mut self.carbon,
             (CHATSTATES, local) if self.state.is_none() => {
                 self.state = STATES.iter().find(|s| s.as_bytes() == local).copied();
@@ -114,7 +87,7 @@ impl<'a> Parts<'a> {
         }
     }
 
-    const fn class(&self, is_error: bool) -> Class {
+    fn class(&self, is_error: bool) -> Class {
         let has_text = self.body.is_some() || self.subject.is_some();
         match self {
             _ if is_error => Class::Failure,
@@ -124,9 +97,20 @@ impl<'a> Parts<'a> {
             Self {
                 received: Some(_), ..
             } if !has_text => Class::Receipt,
-            Self { state: Some(_), .. } if !has_text => Class::Typing,
+            Self { state: Some(_), .. } if !has_text && !self.has_more() => Class::Typing,
             _ => Class::Message,
         }
+    }
+
+    /// Whether there is something that a chat state alone does not have (XEP-0085 section 5.6): it
+    /// is what the message is for, and may have to be stored.
+    fn has_more(&self) -> bool {
+        let aside = |other: &Child<'_>| match (other.namespace, other.local) {
+            (HINTS, hint) => hint != b"store",
+            (SID, b"origin-id" | b"stanza-id") | (CLIENT, b"thread") => true,
+            _ => false,
+        };
+        self.wants_receipt || self.received.is_some() || !self.others.iter().all(aside)
     }
 
     fn write(&self, object: &mut Object<'_>) {
@@ -165,6 +149,12 @@ const SID: &[u8] = ns::SID.as_bytes();
 const CARBONS: &[u8] = ns::CARBONS.as_bytes();
 const CHATSTATES: &[u8] = ns::CHATSTATES.as_bytes();
 const RECEIPTS: &[u8] = ns::RECEIPTS.as_bytes();
+const HINTS: &[u8] = ns::HINTS.as_bytes();
+
+/// The server of a bare address.
+fn domain_of(bare: &str) -> &str {
+    bare.split_once('@').map_or(bare, |(_, domain)| domain)
+}
 
 /// Appends the members of the event that `stanza` is, after `begin` wrote those that come first.
 /// `own`: the bare address of the account that gets it. `None`: it is no message and no presence;

@@ -1,6 +1,7 @@
 //! Why something is refused: problem documents (RFC 9457) with a stable code.
 
 use super::writer::Object;
+use crate::transport::http::answer::RETRY_SECONDS;
 use crate::xmpp::ns;
 use crate::xmpp::xml::Tree;
 
@@ -90,6 +91,8 @@ pub const SESSION_ENDED: Problem = problem(
 /// Whoever was asked did not answer.
 pub const ANSWER_TIMEOUT: Problem =
     problem(504, "answer-timeout", "the answer did not come in time");
+/// The server has no room for one more.
+pub const NO_ROOM: Problem = problem(503, "resource-constraint", "the server has no room");
 /// No such topic, or another key than its own.
 pub const NO_TOPIC: Problem = problem(
     404,
@@ -127,11 +130,22 @@ pub const PROBLEMS: &[Problem] = &[
     SESSION_ENDED,
     ANSWER_TIMEOUT,
     GRACE_OVER,
+    NO_ROOM,
     STOPPING,
     INTERNAL,
 ];
 
 impl Problem {
+    /// Seconds until it is worth to try again, where that is a matter of time.
+    pub fn retry_after(self) -> Option<u32> {
+        match self {
+            // The next login may begin at once.
+            SESSION_ENDED => Some(1),
+            Self { status: 503, .. } => Some(RETRY_SECONDS),
+            _ => None,
+        }
+    }
+
     /// The document.
     pub fn to_json(self) -> Vec<u8> {
         let mut out = Vec::with_capacity(128);
@@ -186,6 +200,12 @@ impl Foreign {
             }
         }
         read
+    }
+
+    /// As [`Problem::retry_after`]: an error of class `cancel` says that time changes nothing.
+    pub fn retry_after(&self) -> Option<u32> {
+        let is_matter_of_time = self.status == 503 && self.class.as_deref() != Some("cancel");
+        is_matter_of_time.then_some(RETRY_SECONDS)
     }
 
     /// Of a stanza.

@@ -163,6 +163,12 @@ pub fn read<'a>(
     })
 }
 
+/// By which name a request that [`read`] refused is refused: that of any object, if it can be read.
+pub fn name_of(body: &[u8], octets_max: usize) -> Option<Cow<'_, str>> {
+    let named: Named<'_> = flat(body, octets_max).ok()?;
+    identifier(named.request_id).ok()?
+}
+
 /// Reads one flat object and nothing else.
 pub(super) fn flat<'a, V: Deserialize<'a>>(
     body: &'a [u8],
@@ -227,6 +233,14 @@ struct Wire<'a> {
     topic: Option<Text<'a>>,
     #[serde(borrow)]
     xml: Option<Vec<Text<'a>>>,
+}
+
+/// Of [`Wire`], what a refusal needs; other members may be anything.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Named<'a> {
+    #[serde(borrow)]
+    request_id: Option<Text<'a>>,
 }
 
 #[derive(Debug, PartialEq, Eq, Deserialize)]

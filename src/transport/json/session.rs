@@ -19,6 +19,8 @@ mod readers;
 mod remembered;
 /// What is asked for.
 mod requests;
+/// What most sessions lack most of the time.
+mod seldom;
 
 use std::collections::VecDeque;
 use std::io::Write as _;
@@ -34,10 +36,10 @@ pub use readers::Kind;
 use self::login::Login;
 use self::readers::Reader;
 use self::remembered::Remembered;
-use self::requests::{Ask, Sending};
-use super::event::Event;
-use super::problem::{self, Problem};
-use super::topic;
+use self::requests::{ASK_MAX, Ask, Sending};
+use self::seldom::{Rare, Seldom};
+use super::event::{Class, Event};
+use super::problem::{self, Foreign, Problem};
 use super::writer::Object;
 use super::{Cursor, Rules};
 use crate::base::time::Moment;
@@ -69,6 +71,8 @@ pub struct Answer {
     pub body: Arc<[u8]>,
     /// Of a poll: for its `ETag`.
     pub cursor: Option<Cursor>,
+    /// Seconds: for its `Retry-After`.
+    pub retry_after: Option<u32>,
 }
 
 /// The type of an answer.
@@ -84,6 +88,17 @@ impl Answer {
         answer(202, Vec::new())
     }
 
+    /// The stream refused it.
+    fn foreign(why: &Foreign) -> Self {
+        Self {
+            status: why.status,
+            media: Media::Problem,
+            body: why.to_json().into(),
+            cursor: None,
+            retry_after: why.retry_after(),
+        }
+    }
+
     /// A request is refused.
     pub fn refusal(why: Problem) -> Self {
         Self {
@@ -91,6 +106,7 @@ impl Answer {
             media: Media::Problem,
             body: why.to_json().into(),
             cursor: None,
+            retry_after: why.retry_after(),
         }
     }
 }
@@ -109,18 +125,52 @@ impl Media {
 #[derive(Debug)]
 pub struct Session<T> {
     rules: Arc<Rules>,
-    phase: Phase<T>,
+    phase: Phase,
+    /// The stream has not said yet who is in the roster.
+    awaits_roster: bool,
+    /// An event was forgotten before anybody was given it.
+    has_dropped: bool,
     epoch: u32,
-    /// The full address, once it is bound.
-    address: Box<str>,
+    login: Option<Box<Login<T>>>,
     readers: SmallVec<[Reader<T>; 1]>,
+    /// The number of the next event.
+    next: u64,
+    log: Seldom<Log>,
+    /// Stanzas that were taken from the stream.
+    received: u32,
+    /// Of these, what the stream was told last.
+    told: u32,
+    /// Stanzas that were given to the stream.
+    sent: u32,
+    work: Seldom<Work<T>>,
+    /// Since when there is no reader.
+    idle_since: Moment,
+    /// [`Session::expire`] has nothing to do before this. May be too early, and never late: so
+    /// nobody has to look through everything for each message.
+    deadline: Moment,
+}
 
+/// A million sessions that do nothing have one each.
+const _: () = assert!(size_of::<Session<u64>>() <= 120);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Login,
+    Open,
+    Over,
+}
+
+/// Events that may be asked for again. While there are none, all before the next one are given and
+/// confirmed.
+///
+/// It is of a size that nothing has that stays: when many of them go, whole pages are left.
+#[derive(Debug)]
+#[repr(align(32))]
+struct Log {
     kept: VecDeque<Kept>,
     kept_octets: usize,
     /// Of these, what nobody was given.
     backlog_octets: usize,
-    /// The number of the next event.
-    next: u64,
     /// The number of the first event that no link of a reader took.
     ungiven: u64,
     /// The last event that a reader said it has.
@@ -129,15 +179,13 @@ pub struct Session<T> {
     owed_from: u64,
     /// Stanzas before that event, if it is owed.
     owed: Option<u32>,
+}
 
-    /// Stanzas that were taken from the stream.
-    received: u32,
-    /// Of these, what the stream was told last.
-    told: u32,
-    /// When it is told what is left: until then it keeps more than it must.
+/// What is under way, and what is remembered of it.
+#[derive(Debug)]
+struct Work<T> {
+    /// When the stream is told what is left: until then it keeps more than it must.
     tell_at: Moment,
-    /// Stanzas that were given to the stream.
-    sent: u32,
     /// Who is there, by address, with the event that said so.
     present: Vec<(Box<str>, Event)>,
     present_octets: usize,
@@ -146,32 +194,84 @@ pub struct Session<T> {
     asks: Vec<Ask<T>>,
     /// Publications that found no room since the last one that did.
     missed: u32,
-    /// For identifiers of our own.
-    numbered: u32,
-    /// Since when there is no reader.
-    idle_since: Moment,
-    /// [`Session::expire`] has nothing to do before this. May be too early, and never late: so
-    /// nobody has to look through everything for each message.
-    deadline: Moment,
 }
 
-#[derive(Debug)]
-enum Phase<T> {
-    Login(Box<Login<T>>),
-    Open,
-    Over,
+impl Log {
+    /// Before the event of this number, which is the first one that is kept.
+    const fn before(next: u64) -> Self {
+        Self {
+            kept: VecDeque::new(),
+            kept_octets: 0,
+            backlog_octets: 0,
+            ungiven: next,
+            confirmed: next.saturating_sub(1),
+            owed_from: next,
+            owed: None,
+        }
+    }
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self::before(0)
+    }
+}
+
+impl Rare for Log {
+    const NOTHING: &'static Self = &Self::before(0);
+
+    fn is_nothing(&self) -> bool {
+        self.kept.is_empty()
+    }
+}
+
+impl<T> Work<T> {
+    const fn nothing() -> Self {
+        Self {
+            tell_at: Moment(u64::MAX),
+            present: Vec::new(),
+            present_octets: 0,
+            sending: VecDeque::new(),
+            remembered: Remembered::nothing(),
+            asks: Vec::new(),
+            missed: 0,
+        }
+    }
+}
+
+impl<T> Default for Work<T> {
+    fn default() -> Self {
+        Self::nothing()
+    }
+}
+
+impl<T: 'static> Rare for Work<T> {
+    const NOTHING: &'static Self = &Self::nothing();
+
+    fn is_nothing(&self) -> bool {
+        self.tell_at == Moment(u64::MAX)
+            && self.present.is_empty()
+            && self.sending.is_empty()
+            && self.remembered.oldest().is_none()
+            && self.asks.is_empty()
+            && self.missed == 0
+    }
 }
 
 /// An event that may be asked for again.
 #[derive(Debug)]
 struct Kept {
-    event: Event,
+    json: Arc<[u8]>,
     since: Moment,
     /// Stanzas from the stream before the one that this came of.
     before: u32,
+    class: Class,
 }
 
-impl<T: Copy + PartialEq> Session<T> {
+/// There are many of them. Two, as after a login, do not take the room of what stays longer.
+const _: () = assert!(size_of::<Kept>() <= 32);
+
+impl<T: Copy + PartialEq + 'static> Session<T> {
     /// The session that `opening` asks for: 201 answers `ticket` when it is ready, 200 when the
     /// client has to say more ([`Session::respond`]), a problem otherwise. `token` is ours for it:
     /// unique, and not to be guessed. Then: [`Session::settle`].
@@ -187,29 +287,18 @@ impl<T: Copy + PartialEq> Session<T> {
         let login = Login::begin(opening, ticket, token, now);
         actions.push(Action::Stream(login.header()));
         Self {
-            phase: Phase::Login(Box::new(login)),
+            phase: Phase::Login,
+            awaits_roster: false,
+            has_dropped: false,
             epoch,
-            address: Box::default(),
+            login: Some(Box::new(login)),
             readers: SmallVec::new(),
-            kept: VecDeque::new(),
-            kept_octets: 0,
-            backlog_octets: 0,
             next: 1,
-            ungiven: 1,
-            confirmed: 0,
-            owed_from: 1,
-            owed: None,
+            log: Seldom::default(),
             received: 0,
             told: 0,
-            tell_at: Moment(u64::MAX),
             sent: 0,
-            present: Vec::new(),
-            present_octets: 0,
-            sending: VecDeque::new(),
-            remembered: Remembered::default(),
-            asks: Vec::new(),
-            missed: 0,
-            numbered: 0,
+            work: Seldom::default(),
             deadline: now.after(rules.login_timeout),
             idle_since: now,
             rules,
@@ -235,21 +324,28 @@ impl<T: Copy + PartialEq> Session<T> {
 
     /// When the first of all that waits is due.
     fn earliest(&self) -> Moment {
-        match &self.phase {
-            Phase::Over => return Moment(u64::MAX),
-            Phase::Login(login) => return login.since.after(self.rules.login_timeout),
-            Phase::Open => {}
+        if self.is_over() {
+            return Moment(u64::MAX);
+        }
+        if let Some(login) = &self.login {
+            return login.since.after(self.rules.login_timeout);
         }
         let polls = self.readers.iter().filter_map(Reader::held_since);
         let polls = polls.map(|since| since.after(self.rules.poll_timeout));
         let idle = self.readers.is_empty();
         let idle = idle.then(|| self.idle_since.after(self.rules.grace));
-        let oldest = self.kept.front().filter(|_| self.first() < self.ungiven);
+        let oldest = self.log.kept.front();
+        let oldest = oldest.filter(|_| self.first() < self.log.ungiven);
         let oldest = oldest.map(|kept| kept.since.after(self.rules.replay));
-        let remembered = self.remembered.oldest();
+        let remembered = self.work.remembered.oldest();
         let remembered = remembered.map(|since| since.after(self.rules.remembered));
-        let waiting = polls.chain(idle).chain(oldest).chain(remembered);
-        waiting.fold(self.tell_at, Moment::min)
+        let asks = self.work.asks.iter().map(|ask| ask.since.after(ASK_MAX));
+        let waiting = polls
+            .chain(idle)
+            .chain(oldest)
+            .chain(remembered)
+            .chain(asks);
+        waiting.fold(self.work.tell_at, Moment::min)
     }
 
     /// Answers polls that have waited long enough, forgets what is old, or gives the client up.
@@ -261,27 +357,41 @@ impl<T: Copy + PartialEq> Session<T> {
         if self.deadline > now {
             return;
         }
-        if matches!(self.phase, Phase::Login(_)) {
+        if self.phase == Phase::Login {
             return self.abandon(problem::SESSION_ENDED, actions);
         }
         if self.readers.is_empty() && self.idle_since.after(self.rules.grace) <= now {
             return self.finish(problem::GRACE_OVER, actions);
         }
         self.answer_late_polls(now, actions);
-        self.remembered
-            .forget(|since| since.after(self.rules.remembered) <= now);
+        if let Some(work) = self.work.get_mut() {
+            let lifetime = self.rules.remembered;
+            let is_old = |since: Moment| since.after(lifetime) <= now;
+            work.remembered.forget(is_old);
+        }
         self.forget_old(now);
+        self.give_asks_up(now, actions);
         self.tell(1, now, actions);
-        // What a burst needed is given back.
-        self.kept.shrink_to(IDLE_EVENTS);
-        self.present.shrink_to_fit();
-        if self.sending.is_empty() {
-            self.sending.shrink_to_fit();
-        }
-        if self.asks.is_empty() {
-            self.asks.shrink_to_fit();
-        }
+        self.rest();
         self.deadline = self.earliest();
+    }
+
+    /// What a burst needed is given back.
+    fn rest(&mut self) {
+        self.log.rest();
+        if let Some(log) = self.log.get_mut() {
+            log.kept.shrink_to_fit();
+        }
+        self.work.rest();
+        if let Some(work) = self.work.get_mut() {
+            work.present.shrink_to_fit();
+            if work.sending.is_empty() {
+                work.sending = VecDeque::new();
+            }
+            if work.asks.is_empty() {
+                work.asks = Vec::new();
+            }
+        }
     }
 
     /// The session is over for the client: after what it asked for before, the stream ends in
@@ -296,7 +406,7 @@ impl<T: Copy + PartialEq> Session<T> {
 
     /// Ends the session from the server's side: readers and whoever waits are told `why`.
     pub fn abandon(&mut self, why: Problem, actions: &mut Vec<Action<T>>) {
-        if matches!(self.phase, Phase::Over) {
+        if self.is_over() {
             return;
         }
         let mut json = Vec::new();
@@ -305,31 +415,27 @@ impl<T: Copy + PartialEq> Session<T> {
             .text("type", "closed")
             .object("problem", |object| why.write_members(object));
         object.end();
-        self.end(&json, &why.to_json(), why.status, actions);
+        self.end(&json, &Answer::refusal(why), actions);
     }
 
-    fn end(&mut self, closed: &[u8], body: &[u8], status: u16, actions: &mut Vec<Action<T>>) {
-        let body: Arc<[u8]> = body.into();
-        let mut waiting: SmallVec<[T; 4]> = SmallVec::new();
-        if let Phase::Login(login) = &self.phase {
-            waiting.extend(login.ticket);
-        }
-        self.phase = Phase::Over;
-        waiting.extend(self.sending.drain(..).flat_map(|sending| sending.waiting));
-        let sockets = |ticket: &T| self.readers.iter().any(|reader| reader.ticket == *ticket);
-        let asks = self.asks.iter().map(|ask| ask.ticket);
-        waiting.extend(asks.filter(|ticket| !sockets(ticket)));
-        self.asks.clear();
+    fn end(&mut self, closed: &[u8], refusal: &Answer, actions: &mut Vec<Action<T>>) {
         let refused = |ticket| Action::Answer {
             ticket,
-            answer: Answer {
-                status,
-                media: Media::Problem,
-                body: body.clone(),
-                cursor: None,
-            },
+            answer: refusal.clone(),
         };
-        actions.extend(waiting.into_iter().map(refused));
+        self.phase = Phase::Over;
+        if let Some(login) = self.login.take() {
+            actions.extend(login.ticket.map(refused));
+        }
+        // What became of it nobody knows, whatever ended the session.
+        let Work { sending, asks, .. } = std::mem::take(&mut *self.work);
+        for ticket in sending.into_iter().flat_map(|sending| sending.waiting) {
+            let answer = Answer::refusal(problem::SESSION_ENDED);
+            actions.push(Action::Answer { ticket, answer });
+        }
+        for ask in asks {
+            self.refuse(ask.ticket, ask.request_id, problem::SESSION_ENDED, actions);
+        }
         let closed = Event {
             id: None,
             name: "closed",
@@ -345,8 +451,18 @@ impl<T: Copy + PartialEq> Session<T> {
             actions.push(Action::Event { ticket, event });
             actions.push(Action::End { ticket });
         }
-        self.kept = VecDeque::new();
+        self.log = Seldom::default();
+        self.work = Seldom::default();
         actions.push(Action::Lost);
+    }
+
+    /// Since when there is neither a reader nor a request; `None`: there is, or the session is not
+    /// open.
+    pub fn unread_since(&self) -> Option<Moment> {
+        let waits = |sending: &Sending<T>| !sending.waiting.is_empty();
+        let is_asked = !self.work.asks.is_empty() || self.work.sending.iter().any(waits);
+        let is_unread = self.readers.is_empty() && self.phase == Phase::Open;
+        (is_unread && !is_asked).then_some(self.idle_since)
     }
 
     /// Whether nothing will come of this session any more.
@@ -363,14 +479,14 @@ impl<T: Copy + PartialEq> Session<T> {
     }
 
     /// Whose it is, and where a reader is that has everything.
-    pub fn describe(&self) -> Answer {
-        if !matches!(self.phase, Phase::Open) {
+    pub fn describe(&self, address: &str) -> Answer {
+        if self.phase != Phase::Open {
             return Answer::refusal(problem::NOT_READY);
         }
         let mut body = Vec::new();
         let mut object = Object::begin(&mut body);
         object
-            .text("jid", &self.address)
+            .text("jid", address)
             .text("cursor", &self.cursor().to_string());
         object.end();
         answer(200, body)
@@ -394,45 +510,27 @@ impl<T: Copy + PartialEq> Session<T> {
 
     /// The number of the oldest event that is kept; the next one's, if none is.
     fn first(&self) -> u64 {
-        self.next - self.kept.len() as u64
+        self.next - self.log.kept.len() as u64
     }
 
-    /// Keeps an event of which `write` appends the members, and gives it to readers later, by
-    /// [`Session::give`].
-    fn keep(
-        &mut self,
-        name: &'static str,
-        before: u32,
-        scratch: &mut Vec<u8>,
-        now: Moment,
-        write: impl FnOnce(&mut Vec<u8>),
-    ) {
-        scratch.clear();
-        write_start(scratch, name);
-        write(scratch);
-        scratch.push(b'}');
-        self.keep_written(name, before, scratch, now);
+    /// Keeps an event, and gives it to readers later, by [`Session::give`].
+    fn keep_written(&mut self, class: Class, before: u32, json: &[u8], now: Moment) {
+        self.keep_shared(class, before, json.into(), now);
     }
 
-    fn keep_written(&mut self, name: &'static str, before: u32, json: &[u8], now: Moment) {
-        self.keep_shared(name, before, json.into(), now);
-    }
-
-    fn keep_shared(&mut self, name: &'static str, before: u32, json: Arc<[u8]>, now: Moment) {
-        let id = Some(Cursor {
-            epoch: self.epoch,
-            offset: self.next,
-        });
-        self.kept_octets += json.len();
-        self.backlog_octets += json.len();
-        self.next += 1;
-        self.kept.push_back(Kept {
-            event: Event { id, name, json },
+    fn keep_shared(&mut self, class: Class, before: u32, json: Arc<[u8]>, now: Moment) {
+        let log = self.log.make(|| Log::before(self.next));
+        log.kept_octets += json.len();
+        log.backlog_octets += json.len();
+        log.kept.push_back(Kept {
+            json,
             since: now,
             before,
+            class,
         });
+        self.next += 1;
         self.due_by(now.after(self.rules.replay));
-        if self.backlog_octets > self.rules.backlog_octets_max {
+        if self.log.backlog_octets > self.rules.backlog_octets_max {
             self.trim();
         }
     }
@@ -441,21 +539,21 @@ impl<T: Copy + PartialEq> Session<T> {
     /// a topic has no more room than stanzas have; what finds none is only counted, for nobody
     /// keeps it.
     pub fn publish(&mut self, json: &Arc<[u8]>, now: Moment, actions: &mut Vec<Action<T>>) {
-        if !matches!(self.phase, Phase::Open) {
+        if self.phase != Phase::Open {
             return;
         }
         if !self.has_room() {
-            self.missed = self.missed.saturating_add(1);
+            self.work.missed = self.work.missed.saturating_add(1);
             return;
         }
-        if self.missed > 0 {
-            let missed = std::mem::take(&mut self.missed);
+        if self.work.missed > 0 {
+            let missed = std::mem::take(&mut self.work.missed);
             let mut json = Vec::with_capacity(40);
-            write_start(&mut json, topic::MISSED);
+            write_start(&mut json, Class::Missed);
             let _ = write!(json, ",\"count\":{missed}}}");
-            self.keep_written(topic::MISSED, self.received, &json, now);
+            self.keep_written(Class::Missed, self.received, &json, now);
         }
-        self.keep_shared(topic::TOPIC, self.received, json.clone(), now);
+        self.keep_shared(Class::Topic, self.received, json.clone(), now);
         self.give(now, actions);
     }
 
@@ -470,23 +568,26 @@ impl<T: Copy + PartialEq> Session<T> {
     /// Whether the oldest event is one too many. It is looked at only if it may be: it lies where
     /// nothing else was touched for long.
     fn is_surplus(&self) -> bool {
-        let (rules, is_given) = (&self.rules, self.first() < self.ungiven);
-        let is_oldest = |test: fn(&Kept) -> bool| self.kept.front().is_some_and(test);
-        match is_given {
+        let (rules, log) = (&self.rules, &*self.log);
+        let is_oldest = |test: fn(&Kept) -> bool| log.kept.front().is_some_and(test);
+        match self.first() < log.ungiven {
             true => {
-                self.kept_octets > rules.replay_octets_max
-                    || self.kept.len() > rules.replay_events_max
-                    || (self.kept.len() > rules.replay_spare_max
-                        && is_oldest(|kept| !kept.is_owed()))
+                log.kept_octets > rules.replay_octets_max
+                    || log.kept.len() > rules.replay_events_max
+                    || (log.kept.len() > rules.replay_spare_max
+                        && is_oldest(|kept| !kept.class.is_owed()))
             }
-            false => self.backlog_octets > rules.backlog_octets_max && is_oldest(Kept::is_spare),
+            false => {
+                log.backlog_octets > rules.backlog_octets_max
+                    && is_oldest(|kept| kept.class.is_spare())
+            }
         }
     }
 
     /// Forgets what was given to a reader long ago.
     fn forget_old(&mut self, now: Moment) {
-        while self.first() < self.ungiven
-            && let Some(oldest) = self.kept.front()
+        while self.first() < self.log.ungiven
+            && let Some(oldest) = self.log.kept.front()
             && oldest.since.after(self.rules.replay) <= now
         {
             self.forget_oldest();
@@ -494,15 +595,19 @@ impl<T: Copy + PartialEq> Session<T> {
     }
 
     fn forget_oldest(&mut self) {
-        let is_given = self.first() < self.ungiven;
-        let Some(oldest) = self.kept.pop_front() else {
+        let is_given = self.first() < self.log.ungiven;
+        let Some(log) = self.log.get_mut() else {
             return;
         };
-        let octets = oldest.event.json.len();
-        self.kept_octets -= octets;
+        let Some(oldest) = log.kept.pop_front() else {
+            return;
+        };
+        let octets = oldest.json.len();
+        log.kept_octets -= octets;
         if !is_given {
-            self.backlog_octets -= octets;
-            self.ungiven += 1;
+            log.backlog_octets -= octets;
+            log.ungiven += 1;
+            self.has_dropped = true;
         }
     }
 
@@ -510,22 +615,23 @@ impl<T: Copy + PartialEq> Session<T> {
     /// store.
     fn handled(&mut self) -> u32 {
         let first = self.first();
-        let from = self.owed_from.max(self.confirmed + 1).max(first);
-        if from > self.owed_from || self.owed.is_none() {
+        let Some(log) = self.log.get_mut() else {
+            return self.received;
+        };
+        let from = log.owed_from.max(log.confirmed + 1).max(first);
+        if from > log.owed_from || log.owed.is_none() {
             let skipped = usize::try_from(from - first).unwrap_or(usize::MAX);
-            let spared = self.kept.iter().skip(skipped);
-            let spared = spared.take_while(|kept| !kept.is_owed()).count();
-            self.owed_from = from + spared as u64;
-            let owed = self.kept.get(skipped.saturating_add(spared));
-            self.owed = owed.map(|kept| kept.before);
+            let spared = log.kept.iter().skip(skipped);
+            let spared = spared.take_while(|kept| !kept.class.is_owed()).count();
+            log.owed_from = from + spared as u64;
+            let owed = log.kept.get(skipped.saturating_add(spared));
+            log.owed = owed.map(|kept| kept.before);
         }
-        let owed = self.owed.unwrap_or(self.received);
+        let owed = log.owed.unwrap_or(self.received);
         // Who reads is not slow: what was given may be asked for again, and is not owed any more.
-        let place = usize::try_from(self.ungiven.saturating_sub(first)).unwrap_or(usize::MAX);
-        let given = self
-            .kept
-            .get(place)
-            .map_or(self.received, |kept| kept.before);
+        let place = usize::try_from(log.ungiven.saturating_sub(first)).unwrap_or(usize::MAX);
+        let given = log.kept.get(place);
+        let given = given.map_or(self.received, |kept| kept.before);
         let surplus = self.received.wrapping_sub(owed);
         let surplus = surplus.saturating_sub(self.rules.unacknowledged_max);
         let handled = owed.wrapping_add(surplus.min(ahead(owed, given)));
@@ -544,30 +650,34 @@ impl<T: Copy + PartialEq> Session<T> {
             let mut octets = Vec::with_capacity(48);
             self.write_handled(&mut octets);
             actions.push(Action::Stream(octets));
-        } else if news > 0 && self.tell_at == Moment(u64::MAX) {
-            self.tell_at = now.after(TELL_AFTER);
-            self.due_by(self.tell_at);
+        } else if news > 0 && self.work.tell_at == Moment(u64::MAX) {
+            let at = now.after(TELL_AFTER);
+            self.work.tell_at = at;
+            self.due_by(at);
         }
     }
 
     fn write_handled(&mut self, out: &mut Vec<u8>) {
         self.told = self.handled();
-        self.tell_at = Moment(u64::MAX);
+        if let Some(work) = self.work.get_mut() {
+            work.tell_at = Moment(u64::MAX);
+        }
         out.extend_from_slice(b"<a xmlns='urn:xmpp:sm:3' h='");
         out.extend_from_slice(self.told.to_string().as_bytes());
         out.extend_from_slice(b"'/>");
     }
 
     /// An identifier that the client has not used.
-    fn number(&mut self) -> SmolStr {
-        self.numbered = self.numbered.wrapping_add(1);
-        smol_str::format_smolstr!("encke-{:x}-{}", self.epoch, self.numbered)
+    fn number(&self) -> SmolStr {
+        // That of the stanza that it is for.
+        let number = self.sent.wrapping_add(1);
+        smol_str::format_smolstr!("encke-{:x}-{number}", self.epoch)
     }
 }
 
 /// `{"type":"…"`: how every event that is kept begins.
-fn write_start(out: &mut Vec<u8>, name: &str) {
-    for part in ["{\"type\":\"", name, "\""] {
+fn write_start(out: &mut Vec<u8>, class: Class) {
+    for part in ["{\"type\":\"", class.name(), "\""] {
         out.extend_from_slice(part.as_bytes());
     }
 }
@@ -578,21 +688,7 @@ fn answer(status: u16, body: Vec<u8>) -> Answer {
         media: Media::Json,
         body: body.into(),
         cursor: None,
-    }
-}
-
-impl Kept {
-    /// Whether it says nothing that the roster and the presences do not say, or its sender.
-    fn is_spare(&self) -> bool {
-        matches!(self.event.name, "sent" | "presence" | "roster" | "typing")
-    }
-
-    /// Whether the stream would store the stanza that it came of.
-    fn is_owed(&self) -> bool {
-        matches!(
-            self.event.name,
-            "message" | "receipt" | "carbon" | "failure"
-        )
+        retry_after: None,
     }
 }
 
@@ -608,8 +704,6 @@ const fn ahead(of: u32, counter: u32) -> u32 {
 const TELL_STANZAS: u32 = 8;
 /// fewer are after this time.
 const TELL_AFTER: Duration = Duration::from_secs(1);
-/// Events for which a session has room while nothing happens.
-const IDLE_EVENTS: usize = 2;
 
 #[cfg(test)]
 mod tests;

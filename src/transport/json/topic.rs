@@ -99,11 +99,6 @@ pub fn publication(topic: &str, data: &[u8]) -> Result<Arc<[u8]>, Problem> {
     Ok(json.into())
 }
 
-/// The name of events of topics.
-pub const TOPIC: &str = "topic";
-/// The name of the event that says how many of them found no room.
-pub const MISSED: &str = "missed";
-
 #[cfg(test)]
 mod tests {
     use super::*;

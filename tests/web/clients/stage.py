@@ -24,7 +24,7 @@ CURSOR = re.compile(r"^[0-9a-f]{1,8}-\d+$")
 ROSTER = "jabber:iq:roster"
 # The cookie of a request is not sent along with the token.
 OPENERS = {"juliet", "friends", "letter", "tablet", "cookie", "challenge", "proof", "guess",
-           "readers", "waiting", "flood", "unread", "ended"}
+           "readers", "waiting", "flood", "unread", "ended", "crowd", "guesses"}
 
 
 class Stage:
@@ -212,6 +212,29 @@ class Stage:
         await self.given_juliet()
         answer = await self.juliet.ask("DELETE", "/v1/session", token=self.juliet.token)
         assert answer.status == 204, answer
+
+    async def given_crowd(self):
+        for number in range(30):
+            tab = User(self.server, self.accounts["juliet"], f"tab {number}")
+            self.people.push_async_callback(tab.leave)
+            await tab.login()
+            await (await tab.stream()).begin()
+
+    async def given_guesses(self):
+        """The first wait is so short that it could be over before anybody looks."""
+        for _ in range(2):
+            await self._guess_until_refused()
+
+    async def _guess_until_refused(self):
+        while True:
+            answer = await self.juliet.ask("POST", "/v1/session",
+                                           self.juliet.opening(password="rosaline"))
+            if answer.status == 503:
+                wait = int(answer.headers["retry-after"])
+                break
+            assert answer.status == 401, answer
+        await asyncio.sleep(wait)
+        await self.juliet.ask("POST", "/v1/session", self.juliet.opening(password="rosaline"))
 
     async def hears(self, kind, where=lambda event: True):
         """Waits by polls until Juliet has heard this, now or before."""

@@ -14,6 +14,8 @@ use crate::transport::json::topic::Topics;
 
 /// Peers and networks that it has to withstand.
 mod hostile;
+/// How much there is room for, and who makes room.
+mod room;
 
 const HANDSHAKE: &str = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
@@ -258,6 +260,42 @@ fn a_websocket_asks_and_hears() {
     assert_eq!(status_of(&answer), "200");
 }
 
+/// Who asks by many requests at once has to know which of them was refused.
+#[test]
+fn a_refusal_names_the_request_that_cannot_be_read() {
+    let mut house = House::with(1, Limits::default());
+    let session = house.open("");
+    let fields = format!("{HANDSHAKE}{session}Sec-WebSocket-Protocol: encke.v1\r\n");
+    let (wire, _) = house.ask_raw("/v1/socket", &fields);
+    let deep = format!("{}1{}", "[".repeat(40), "]".repeat(40));
+    let table = [
+        (
+            r#"{"request_id":"1","type":"ping","new":1}"#,
+            "wrong-member",
+        ),
+        (
+            r#"{"type":"message","to":7,"request_id":"2"}"#,
+            "wrong-member",
+        ),
+        (
+            r#"{"type":"dance","request_id":"\u0033"}"#,
+            "unknown-request",
+        ),
+        (r#"{"request_id":"4","type":"iq"}"#, "missing-member"),
+        (
+            &format!("{{\"body\":{deep},\"request_id\":\"5\"}}"),
+            "wrong-member",
+        ),
+    ];
+    for (number, (text, code)) in table.into_iter().enumerate() {
+        house.world.write(wire, &frame(text));
+        house.world.settle();
+        let answer = texts(&house.world.read(wire)).remove(0);
+        assert_eq!(answer["problem"]["code"], code, "{text}");
+        assert_eq!(answer["request_id"], (number + 1).to_string(), "{text}");
+    }
+}
+
 /// SECURITY classes 43 and 49: a browser sends cookies whatever page asks.
 #[test]
 fn a_cookie_alone_speaks_only_for_our_pages() {
@@ -294,6 +332,12 @@ fn a_cookie_alone_speaks_only_for_our_pages() {
         );
     }
     assert_eq!(house.world.receives("romeo").len(), 1);
+    // Another session of the same browser ends, and leaves the cookie.
+    let other = house.open_with("romeo", "");
+    let both = format!("{ours}{other}");
+    let (_, answer) = house.ask("DELETE", "/v1/session", &both, "");
+    assert_eq!(status_of(&answer), "204");
+    assert!(!answer.contains("Set-Cookie"), "{answer}");
     let (_, answer) = house.ask_raw("/v1/socket", &format!("{socket}{ours}"));
     assert!(answer.starts_with(b"HTTP/1.1 101 "));
     let (_, answer) = house.ask("DELETE", "/v1/session", &ours, "");
@@ -304,6 +348,15 @@ fn a_cookie_alone_speaks_only_for_our_pages() {
     );
     let (_, answer) = house.ask("GET", "/v1/session", &cookie, "");
     assert_eq!(content(&answer)["code"], "no-session");
+    // A cookie of nothing is taken away as well, which no script could.
+    let (_, answer) = house.ask("DELETE", "/v1/session", &ours, "");
+    assert_eq!(content(&answer)["code"], "no-session");
+    assert!(answer.contains("Set-Cookie: encke-session=;"), "{answer}");
+    let (_, answer) = house.ask("DELETE", "/v1/session", &cookie, "");
+    assert!(
+        !answer.contains("Set-Cookie"),
+        "nobody of ours asked: {answer}"
+    );
 }
 
 #[test]

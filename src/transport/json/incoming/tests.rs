@@ -51,6 +51,30 @@ fn messages_become_events() {
              <composing xmlns='http://jabber.org/protocol/chatstates'/></message>",
             json!({"type": "typing", "from": "a@b", "kind": "chat", "state": "composing"}),
         ),
+        // A chat state goes along with anything; only alone it is all there is.
+        (
+            "<message type='chat'><active xmlns='http://jabber.org/protocol/chatstates'/>\
+             <encrypted xmlns='e'/><store xmlns='urn:xmpp:hints'/></message>",
+            json!({"type": "message", "kind": "chat", "state": "active", "xml": [
+                "<encrypted xmlns='e'/>", "<store xmlns='urn:xmpp:hints'/>"]}),
+        ),
+        (
+            "<message type='chat'><paused xmlns='http://jabber.org/protocol/chatstates'/>\
+             <no-store xmlns='urn:xmpp:hints'/><origin-id xmlns='urn:xmpp:sid:0' id='1'/>\
+             </message>",
+            json!({"type": "typing", "kind": "chat", "state": "paused", "xml": [
+                "<no-store xmlns='urn:xmpp:hints'/>",
+                "<origin-id xmlns='urn:xmpp:sid:0' id='1'/>"]}),
+        ),
+        (
+            "<message type='chat'><body>b</body>\
+             <delay xmlns='urn:xmpp:delay' from='a@b' stamp='2099-01-01T00:00:00Z'/>\
+             <delay xmlns='urn:xmpp:delay' from='e' stamp='2026-01-01T00:00:00Z'/></message>",
+            json!({"type": "message", "kind": "chat", "body": "b",
+                "delay": {"from": "e", "stamp": "2026-01-01T00:00:00Z"},
+                "xml": [
+                "<delay xmlns='urn:xmpp:delay' from='a@b' stamp='2099-01-01T00:00:00Z'/>"]}),
+        ),
         (
             "<message from='a@b' id='2'><received xmlns='urn:xmpp:receipts' id='1'/></message>",
             json!({"type": "receipt", "from": "a@b", "message_id": "2", "kind": "normal",

@@ -319,3 +319,41 @@ proptest! {
         }
     }
 }
+
+/// The name of a request that is refused for something else.
+#[test]
+fn a_name_is_read_from_any_object() {
+    let deep = format!(
+        "{{\"x\":{}{},\"request_id\":\"n\"}}",
+        "[".repeat(900),
+        "]".repeat(900)
+    );
+    let long = "n".repeat(IDENTIFIER_OCTETS_MAX + 1);
+    let table = [
+        (
+            r#"{"request_id":"n","x":{"request_id":"inner"}}"#,
+            Some("n"),
+        ),
+        (r#" {"x":1e9,"request_id":"\u006e"} "#, Some("n")),
+        (&*deep, Some("n")),
+        (r#"{"x":{"request_id":"inner"}}"#, None),
+        (r#"{"request_id":1}"#, None),
+        (r#"{"request_id":null}"#, None),
+        (r#"{"request_id":""}"#, None),
+        (r#"{"request_id":"\u0000"}"#, None),
+        (r#"{"request_id":"a","request_id":"b"}"#, None),
+        (r#"["n"]"#, None),
+        (r#"{"request_id":"n""#, None),
+        (r#"{"request_id":"n"} x"#, None),
+        (&format!("{{\"request_id\":\"{long}\"}}"), None),
+    ];
+    for (text, name) in table {
+        assert_eq!(
+            name_of(text.as_bytes(), BOUNDS.octets_max).as_deref(),
+            name,
+            "{text}"
+        );
+    }
+    assert_eq!(name_of(b"{\"request_id\":\"\xff\"}", 99), None);
+    assert_eq!(name_of(br#"{"request_id":"n"}"#, 4), None);
+}

@@ -1,10 +1,13 @@
 //! What the stream wrote.
 
+use std::sync::{Arc, LazyLock};
+
 use smallvec::SmallVec;
 
-use super::requests::{Sending, Wanted};
+use super::requests::{Ask, Sending, Wanted};
 use super::{Action, Phase, Session, TELL_STANZAS, login, write_start};
 use crate::base::time::Moment;
+use crate::transport::json::event::Class;
 use crate::transport::json::incoming::{self, UNBOUNDED};
 use crate::transport::json::outgoing;
 use crate::transport::json::problem::{self, Foreign};
@@ -13,16 +16,22 @@ use crate::xmpp::jid;
 use crate::xmpp::ns;
 use crate::xmpp::xml::{Element, Progress, Scanner, StreamScope, Tree};
 
+/// The roster of who has no contacts, which many share.
+static NOBODY: LazyLock<Arc<[u8]>> =
+    LazyLock::new(|| Arc::from(*br#"{"type":"roster","whole":true,"items":[]}"#));
+
 /// How much more room there is for what stands before an answer.
 const AWAITED_FACTOR: usize = 4;
 
-impl<T: Copy + PartialEq> Session<T> {
+impl<T: Copy + PartialEq + 'static> Session<T> {
     /// Takes whole items from the front of `output`, which the stream wrote for TCP, and gives
     /// readers what they mean. Returns the octets of those that were taken. To be called after each
-    /// input and whenever the stream wrote something; `scratch` is for reuse.
+    /// input and whenever the stream wrote something. `address` is the full one, empty before it is
+    /// bound; `scratch` is for reuse.
     pub fn settle(
         &mut self,
         output: &[u8],
+        address: &str,
         scanner: &mut Scanner,
         scratch: &mut Vec<u8>,
         now: Moment,
@@ -42,7 +51,7 @@ impl<T: Copy + PartialEq> Session<T> {
                 Ok(Progress::Incomplete) => break,
                 Ok(Progress::Blank(octets) | Progress::Header(octets)) => octets,
                 Ok(Progress::Element(octets)) => {
-                    self.hear(scanner.element(rest), scratch, now, actions);
+                    self.hear(scanner.element(rest), address, scratch, now, actions);
                     octets
                 }
                 Ok(Progress::End(octets)) => {
@@ -59,7 +68,7 @@ impl<T: Copy + PartialEq> Session<T> {
                 self.give(now, actions);
             }
         }
-        if matches!(self.phase, Phase::Open) {
+        if self.phase == Phase::Open {
             self.give(now, actions);
             self.tell(TELL_STANZAS, now, actions);
         }
@@ -70,7 +79,7 @@ impl<T: Copy + PartialEq> Session<T> {
     /// more stays with the stream, which has bounds of its own and stores what exceeds them.
     pub fn wants_output(&self) -> bool {
         match self.phase {
-            Phase::Login(_) => true,
+            Phase::Login => true,
             Phase::Open => self.has_room() || self.is_awaited(),
             Phase::Over => false,
         }
@@ -78,19 +87,20 @@ impl<T: Copy + PartialEq> Session<T> {
 
     /// Whether somebody reads, or there is room for what somebody will.
     pub(super) fn has_room(&self) -> bool {
-        self.backlog_octets < self.rules.backlog_octets_max
+        self.log.backlog_octets < self.rules.backlog_octets_max
     }
 
     /// Whether an answer is due, which the stream writes behind all that came before it.
     fn is_awaited(&self) -> bool {
         let waits = |sending: &Sending<T>| !sending.waiting.is_empty();
-        let awaited = !self.asks.is_empty() || self.sending.iter().any(waits);
-        awaited && self.backlog_octets < self.rules.backlog_octets_max * AWAITED_FACTOR
+        let awaited = !self.work.asks.is_empty() || self.work.sending.iter().any(waits);
+        awaited && self.log.backlog_octets < self.rules.backlog_octets_max * AWAITED_FACTOR
     }
 
     fn hear(
         &mut self,
         element: Element<'_>,
+        address: &str,
         scratch: &mut Vec<u8>,
         now: Moment,
         actions: &mut Vec<Action<T>>,
@@ -102,15 +112,15 @@ impl<T: Copy + PartialEq> Session<T> {
             }
             return self.end_by(&why, actions);
         }
-        if matches!(self.phase, Phase::Login(_)) {
-            return self.hear_login(element, actions);
+        if self.phase == Phase::Login {
+            return self.hear_login(element, address, scratch, now, actions);
         }
         match element.local_octets() {
-            b"message" | b"presence" => self.hear_event(element, scratch, now),
+            b"message" | b"presence" => self.hear_event(element, address, scratch, now),
             b"iq" => {
                 let before = self.received;
                 self.received = self.received.wrapping_add(1);
-                self.hear_iq(&element.tree(), before, scratch, now, actions);
+                self.hear_iq(&element.tree(), address, before, scratch, now, actions);
             }
             b"a" if element.namespace() == ns::SM => {
                 let handled = element.attr("h").and_then(|h| h.parse().ok());
@@ -127,62 +137,88 @@ impl<T: Copy + PartialEq> Session<T> {
         }
     }
 
-    fn hear_event(&mut self, stanza: Element<'_>, scratch: &mut Vec<u8>, now: Moment) {
+    fn hear_event(
+        &mut self,
+        stanza: Element<'_>,
+        address: &str,
+        scratch: &mut Vec<u8>,
+        now: Moment,
+    ) {
         let before = self.received;
         self.received = self.received.wrapping_add(1);
+        self.keep_stanza(stanza, address, before, scratch, now);
+    }
+
+    /// Somebody knew the address as soon as it was bound: the stream does not count stanzas yet.
+    pub(super) fn hear_early(
+        &mut self,
+        stanza: Element<'_>,
+        address: &str,
+        scratch: &mut Vec<u8>,
+        now: Moment,
+    ) {
+        self.keep_stanza(stanza, address, self.received, scratch, now);
+    }
+
+    fn keep_stanza(
+        &mut self,
+        stanza: Element<'_>,
+        address: &str,
+        before: u32,
+        scratch: &mut Vec<u8>,
+        now: Moment,
+    ) {
         scratch.clear();
-        let begin = |out: &mut Vec<u8>, class: incoming::Class| {
-            write_start(out, class.name());
-        };
-        let own = jid::split_resource(&self.address).0;
-        if let Some(class) = incoming::describe(scratch, stanza, own, begin) {
+        let own = jid::split_resource(address).0;
+        if let Some(class) = incoming::describe(scratch, stanza, own, write_start) {
             scratch.push(b'}');
-            self.keep_written(class.name(), before, scratch, now);
-            if class == incoming::Class::Presence {
-                self.note_presence(stanza);
+            self.keep_written(class, before, scratch, now);
+            if class == Class::Presence {
+                self.note_presence(stanza, address);
             }
         }
     }
 
     /// For readers that come later: the stream says each presence once.
-    fn note_presence(&mut self, presence: Element<'_>) {
+    fn note_presence(&mut self, presence: Element<'_>, address: &str) {
         let from = presence.attr("from");
-        let Some(from) = from.as_deref().filter(|from| **from != *self.address) else {
+        let Some(from) = from.as_deref().filter(|from| **from != *address) else {
             return;
         };
-        let Some(event) = self.kept.back().map(|kept| kept.event.clone()) else {
+        let Some(event) = self.events_from(self.next - 1).next() else {
             return;
         };
-        if let Some(at) = self.present.iter().position(|(who, _)| **who == *from) {
-            let (_, former) = self.present.swap_remove(at);
-            self.present_octets -= former.json.len();
+        let (rules, work) = (&self.rules, &mut *self.work);
+        if let Some(at) = work.present.iter().position(|(who, _)| **who == *from) {
+            let (_, former) = work.present.swap_remove(at);
+            work.present_octets -= former.json.len();
         }
-        let octets = self.present_octets + event.json.len();
-        let has_room =
-            self.present.len() < self.rules.present_max && octets <= self.rules.present_octets_max;
+        let octets = work.present_octets + event.json.len();
+        let has_room = work.present.len() < rules.present_max && octets <= rules.present_octets_max;
         if presence.attr("type").is_none() && has_room {
-            self.present_octets = octets;
-            self.present.push((from.into(), event));
+            work.present_octets = octets;
+            work.present.push((from.into(), event));
         }
     }
 
     /// The stream has the first `handled` stanzas of ours for good (XEP-0198). Streams of ours say
     /// so unasked; to ask would bring the answer before the journal's.
     fn stored(&mut self, handled: u32, now: Moment, actions: &mut Vec<Action<T>>) {
-        while let Some(sending) = self.sending.front() {
+        while let Some(sending) = self.work.sending.front() {
             // In the order of counters that wrap around.
             if handled.wrapping_sub(sending.number) > u32::MAX / 2 {
                 break;
             }
-            if let Some(sending) = self.sending.pop_front() {
-                self.keep_shared("sent", self.received, sending.event, now);
+            if let Some(sending) = self.work.sending.pop_front() {
+                self.keep_shared(Class::Sent, self.received, sending.event, now);
                 let cursor = self.cursor();
                 for ticket in sending.waiting {
                     let answer = super::requests::stored_answer(&sending.id, Some(cursor));
                     actions.push(Action::Answer { ticket, answer });
                 }
                 if let Some(name) = sending.name {
-                    self.remembered.add(name, now, self.rules.remembered_max);
+                    let names_max = self.rules.remembered_max;
+                    self.work.remembered.add(name, now, names_max);
                     self.due_by(now.after(self.rules.remembered));
                 }
             }
@@ -192,30 +228,32 @@ impl<T: Copy + PartialEq> Session<T> {
     fn hear_iq(
         &mut self,
         iq: &Tree,
+        address: &str,
         before: u32,
         scratch: &mut Vec<u8>,
         now: Moment,
         actions: &mut Vec<Action<T>>,
     ) {
         let id = iq.attr("id").unwrap_or_default();
+        let from = iq.attr("from");
         match iq.attr("type") {
-            Some("result" | "error") if id == login::ROSTER => {
+            Some("result" | "error")
+                if self.awaits_roster && id == login::ROSTER && is_own(from, address) =>
+            {
+                self.awaits_roster = false;
                 self.keep_roster(iq, true, before, scratch, now);
             }
-            Some("result" | "error") => self.answered(iq, id, actions),
+            Some("result" | "error") => self.answered(iq, id, address, actions),
             Some(class) => {
                 let is_push = class == "set" && iq.child(ns::ROSTER, "query").is_some();
                 // RFC 6121 section 2.1.6: from nobody else.
-                let own = jid::split_resource(&self.address).0;
-                let is_own = iq
-                    .attr("from")
-                    .is_none_or(|from| from == own || from == &*self.address);
+                let is_own = is_own(from, address);
                 if is_push && is_own {
                     self.keep_roster(iq, false, before, scratch, now);
                 }
                 let is_ping = class == "get" && iq.child(ns::PING, "ping").is_some();
                 let accepted = is_ping || (is_push && is_own);
-                self.reply(id, iq.attr("from"), accepted, actions);
+                self.reply(id, from, accepted, actions);
             }
             None => {}
         }
@@ -232,11 +270,17 @@ impl<T: Copy + PartialEq> Session<T> {
         let Some(query) = iq.child(ns::ROSTER, "query") else {
             return;
         };
-        self.keep("roster", before, scratch, now, |out| {
-            let mut object = Object::go_on(out);
-            object.flag("whole", whole);
-            incoming::write_items(&mut object, query);
-        });
+        scratch.clear();
+        write_start(scratch, Class::Roster);
+        let mut object = Object::go_on(scratch);
+        object.flag("whole", whole);
+        incoming::write_items(&mut object, query);
+        scratch.push(b'}');
+        let json = match **scratch == **NOBODY {
+            true => NOBODY.clone(),
+            false => Arc::from(&**scratch),
+        };
+        self.keep_shared(Class::Roster, before, json, now);
     }
 
     /// Others ask a client for this or that; here are only answers that need nobody.
@@ -257,9 +301,16 @@ impl<T: Copy + PartialEq> Session<T> {
     }
 
     /// An answer to a request of the client.
-    fn answered(&mut self, iq: &Tree, id: &str, actions: &mut Vec<Action<T>>) {
-        let found = self.asks.iter().position(|ask| ask.id == id);
-        let Some(ask) = found.map(|at| self.asks.swap_remove(at)) else {
+    fn answered(&mut self, iq: &Tree, id: &str, address: &str, actions: &mut Vec<Action<T>>) {
+        // Anybody can send what looks like an answer; only who was asked gives one.
+        let from = iq.attr("from");
+        let is_asked = |ask: &Ask<T>| match &ask.to {
+            None => is_own(from, address),
+            Some(to) => from == Some(to) || (from.is_none() && is_own(Some(to), address)),
+        };
+        let mut asks = self.work.asks.iter();
+        let found = asks.position(|ask| ask.id == id && is_asked(ask));
+        let Some(ask) = found.map(|at| self.work.asks.swap_remove(at)) else {
             return;
         };
         if iq.attr("type") == Some("error") {
@@ -287,4 +338,10 @@ impl<T: Copy + PartialEq> Session<T> {
             },
         );
     }
+}
+
+/// Whether a stanza is of the account of this address itself, for which the server speaks.
+fn is_own(from: Option<&str>, address: &str) -> bool {
+    let own = jid::split_resource(address).0;
+    from.is_none_or(|from| from == own || from == address)
 }

@@ -86,6 +86,8 @@ pub(super) struct Login<T> {
     pub since: Moment,
     step: Step,
     account: BareJid,
+    /// The full address, once it is bound.
+    address: Box<str>,
     lang: Option<Box<str>>,
     resource: Option<Box<str>>,
     token: Box<str>,
@@ -145,6 +147,7 @@ impl<T: Copy + PartialEq> Login<T> {
             since: now,
             step: Step::Mechanisms,
             account: opening.account.clone(),
+            address: Box::default(),
             lang: opening.lang.as_deref().map(Into::into),
             resource: opening.resource.as_deref().map(Into::into),
             token: token.into(),
@@ -186,11 +189,11 @@ impl<T: Copy + PartialEq> Login<T> {
     }
 }
 
-impl<T: Copy + PartialEq> Session<T> {
+impl<T: Copy + PartialEq + 'static> Session<T> {
     /// The client's answer to a challenge, in base64. Then: [`Session::settle`].
     pub fn respond(&mut self, ticket: T, response: &str, actions: &mut Vec<Action<T>>) {
-        let login = match &mut self.phase {
-            Phase::Login(login) if login.step == Step::Challenged => login,
+        let login = match &mut self.login {
+            Some(login) if login.step == Step::Challenged => login,
             _ => {
                 let answer = Answer::refusal(problem::NOT_DUE);
                 return actions.push(Action::Answer { ticket, answer });
@@ -210,8 +213,15 @@ impl<T: Copy + PartialEq> Session<T> {
     }
 
     /// An element before the session is open.
-    pub(super) fn hear_login(&mut self, element: Element<'_>, actions: &mut Vec<Action<T>>) {
-        let Phase::Login(login) = &mut self.phase else {
+    pub(super) fn hear_login(
+        &mut self,
+        element: Element<'_>,
+        address: &str,
+        scratch: &mut Vec<u8>,
+        now: Moment,
+        actions: &mut Vec<Action<T>>,
+    ) {
+        let Some(login) = &mut self.login else {
             return;
         };
         match (login.step, element.local()) {
@@ -243,12 +253,17 @@ impl<T: Copy + PartialEq> Session<T> {
             }
             (Step::Bound, "iq") => self.bound(element, actions),
             (Step::Enabling, "enabled") => self.begin(actions),
+            (Step::Enabling, "message" | "presence") => {
+                self.hear_early(element, address, scratch, now);
+            }
+            // Nothing was asked yet; who asks something hears nothing, as of a client that is slow.
+            (Step::Enabling, "iq") => {}
             _ => self.finish(problem::INTERNAL, actions),
         }
     }
 
     fn authenticate(&mut self, features: &Tree, actions: &mut Vec<Action<T>>) {
-        let Phase::Login(login) = &mut self.phase else {
+        let Some(login) = &mut self.login else {
             return;
         };
         let mechanisms = features.child(ns::SASL, "mechanisms");
@@ -266,8 +281,9 @@ impl<T: Copy + PartialEq> Session<T> {
             // Whatever it was, the client is not who it says.
             why.status = 401;
         }
-        actions.push(Action::Stream(b"</stream:stream>".to_vec()));
+        // Before the stream ends: until then it is known who must wait.
         self.end_by(&why, actions);
+        actions.push(Action::Stream(b"</stream:stream>".to_vec()));
     }
 
     /// The end that the stream gave a reason for.
@@ -278,7 +294,7 @@ impl<T: Copy + PartialEq> Session<T> {
             .text("type", "closed")
             .object("problem", |object| why.write_members(object));
         object.end();
-        self.end(&closed, &why.to_json(), why.status, actions);
+        self.end(&closed, &Answer::foreign(why), actions);
     }
 
     fn bound(&mut self, iq: Element<'_>, actions: &mut Vec<Action<T>>) {
@@ -297,27 +313,25 @@ impl<T: Copy + PartialEq> Session<T> {
         };
         let address = address.text();
         let own = jid::split_resource(&address).0;
-        if matches!(&self.phase, Phase::Login(login) if login.account.as_str() != own) {
+        let Some(login) = &mut self.login else {
+            return;
+        };
+        if login.account.as_str() != own {
             return self.finish(problem::WRONG_ACCOUNT, actions);
         }
-        self.address = address.into();
-        if let Phase::Login(login) = &mut self.phase {
-            login.step = Step::Enabling;
-            let enable = b"<enable xmlns='urn:xmpp:sm:3' resume='true'/>";
-            actions.push(Action::Stream(enable.to_vec()));
-        }
+        login.address = address.into();
+        login.step = Step::Enabling;
+        let enable = b"<enable xmlns='urn:xmpp:sm:3' resume='true'/>";
+        actions.push(Action::Stream(enable.to_vec()));
     }
 
     /// Stanzas count from here on. The answer comes before the roster, so that a reader with its
     /// cursor misses nothing.
     fn begin(&mut self, actions: &mut Vec<Action<T>>) {
-        let login = match std::mem::replace(&mut self.phase, Phase::Open) {
-            Phase::Login(login) => login,
-            other => {
-                self.phase = other;
-                return;
-            }
+        let Some(login) = self.login.take() else {
+            return;
         };
+        self.phase = Phase::Open;
         let mut octets = Vec::new();
         outgoing::write_iq(&mut octets, "set", CARBONS, None, |writer| {
             writer
@@ -330,6 +344,7 @@ impl<T: Copy + PartialEq> Session<T> {
         });
         octets.extend_from_slice(&login.presence);
         self.sent = 2 + u32::from(!login.presence.is_empty());
+        self.awaits_roster = true;
         self.deadline = self.earliest();
         actions.push(Action::Stream(octets));
         if let Some(ticket) = login.ticket {
@@ -337,7 +352,7 @@ impl<T: Copy + PartialEq> Session<T> {
             let mut object = Object::begin(&mut body);
             object
                 .text("session", &login.token)
-                .text("jid", &self.address)
+                .text("jid", &login.address)
                 .text("cursor", &self.cursor().to_string())
                 .text_if("success", login.success);
             object.end();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::{Action, Answer, Media, Phase, Session, TELL_STANZAS};
+use super::{Action, Answer, Phase, Session, TELL_STANZAS, answer};
 use crate::base::time::Moment;
 use crate::transport::json::Cursor;
 use crate::transport::json::event::{Event, write_page};
@@ -34,7 +34,7 @@ pub(super) struct Reader<T> {
     /// The event that it gets next.
     pub next: u64,
     /// Octets that its link has room for, as far as we know.
-    room: usize,
+    room: u32,
     since: Moment,
 }
 
@@ -45,7 +45,7 @@ impl<T> Reader<T> {
     }
 }
 
-impl<T: Copy + PartialEq> Session<T> {
+impl<T: Copy + PartialEq + 'static> Session<T> {
     /// Takes a reader: it gets everything behind `cursor`; without one, everything that is kept.
     /// What is kept no longer, or of another epoch, is one event `gap`. Then, because there is room
     /// again: [`Session::settle`].
@@ -54,11 +54,12 @@ impl<T: Copy + PartialEq> Session<T> {
         ticket: T,
         kind: Kind,
         cursor: Option<Cursor>,
+        address: &str,
         now: Moment,
         actions: &mut Vec<Action<T>>,
     ) {
         let refused = match self.phase {
-            Phase::Login(_) => Some(problem::NOT_READY),
+            Phase::Login => Some(problem::NOT_READY),
             Phase::Over => Some(problem::NO_SESSION),
             Phase::Open if self.readers.len() >= self.rules.readers_max => Some(problem::TOO_MANY),
             Phase::Open => None,
@@ -78,19 +79,26 @@ impl<T: Copy + PartialEq> Session<T> {
             (Some(_), None) => 0,
         };
         let next = wanted.max(self.first());
-        let gap = cursor.filter(|_| wanted < next);
+        let start = Cursor {
+            epoch: self.epoch,
+            offset: 0,
+        };
+        let gap = match cursor {
+            // It wants what is kept, and what nobody was given should be.
+            None => self.has_dropped.then_some(start),
+            Some(_) => cursor.filter(|_| wanted < next),
+        };
         let is_poll = matches!(kind, Kind::Poll { .. });
         if !is_poll {
             actions.push(Action::Begin { ticket });
             let event = match gap {
                 Some(after) => self.gap(after, next),
-                None => self.ready(next),
+                None => self.ready(next, address),
             };
             actions.push(Action::Event { ticket, event });
         } else if let Some(after) = gap {
-            let events = [self.gap(after, next)];
-            let rest = self.events_from(next);
-            let answer = self.page(events.iter().chain(rest));
+            let events = [self.gap(after, next)].into_iter();
+            let answer = self.page(events.chain(self.events_from(next)));
             actions.push(Action::Answer { ticket, answer });
             self.given_to(self.next);
             return self.tell(TELL_STANZAS, now, actions);
@@ -99,7 +107,7 @@ impl<T: Copy + PartialEq> Session<T> {
             ticket,
             kind,
             next,
-            room: self.rules.reader_octets_max,
+            room: self.reader_room(),
             since: now,
         };
         if is_poll {
@@ -120,15 +128,22 @@ impl<T: Copy + PartialEq> Session<T> {
         if self.readers.is_empty() {
             self.due_by(self.idle_since.after(self.rules.grace));
             // Nobody knows how much of what it was given the last one had.
-            self.ungiven = self.ungiven.min(self.first().max(self.confirmed + 1));
-            let open = self.events_from(self.ungiven).map(|event| event.json.len());
-            self.backlog_octets = open.sum();
+            let first = self.first();
+            if let Some(log) = self.log.get_mut() {
+                log.ungiven = log.ungiven.min(first.max(log.confirmed + 1));
+                let given =
+                    usize::try_from(log.ungiven.saturating_sub(first)).unwrap_or(usize::MAX);
+                let open = log.kept.iter().skip(given);
+                log.backlog_octets = open.map(|kept| kept.json.len()).sum();
+            }
         }
-        for sending in &mut self.sending {
-            sending.waiting.retain(|waiting| *waiting != ticket);
+        if let Some(work) = self.work.get_mut() {
+            for sending in &mut work.sending {
+                sending.waiting.retain(|waiting| *waiting != ticket);
+            }
+            work.asks.retain(|ask| ask.ticket != ticket);
         }
-        self.asks.retain(|ask| ask.ticket != ticket);
-        if let Phase::Login(login) = &mut self.phase
+        if let Some(login) = &mut self.login
             && login.ticket == Some(ticket)
         {
             login.ticket = None;
@@ -139,7 +154,7 @@ impl<T: Copy + PartialEq> Session<T> {
     /// The link of a reader has taken all that it was given, and has room again. Then, because
     /// there may be room for the stream, too: [`Session::settle`].
     pub fn taken(&mut self, ticket: T, now: Moment, actions: &mut Vec<Action<T>>) {
-        let room = self.rules.reader_octets_max;
+        let room = self.reader_room();
         let mut readers = self.readers.iter_mut();
         let Some(reader) = readers.find(|reader| reader.ticket == ticket) else {
             return;
@@ -160,7 +175,7 @@ impl<T: Copy + PartialEq> Session<T> {
             if let Kind::Poll { .. } = reader.kind {
                 let ticket = reader.ticket;
                 let gap = self.gap_before(reader);
-                let answer = self.page(gap.iter().chain(self.events_from(reader.next)));
+                let answer = self.page(gap.into_iter().chain(self.events_from(reader.next)));
                 actions.push(Action::Answer { ticket, answer });
                 self.idle_since = now;
                 self.given_to(self.next);
@@ -184,9 +199,9 @@ impl<T: Copy + PartialEq> Session<T> {
             if reader.room == 0 {
                 break;
             }
-            reader.room = reader.room.saturating_sub(event.json.len() + FRAME_OCTETS);
+            let octets = u32::try_from(event.json.len() + FRAME_OCTETS);
+            reader.room = reader.room.saturating_sub(octets.unwrap_or(u32::MAX));
             reader.next += 1;
-            let event = event.clone();
             actions.push(Action::Event { ticket, event });
         }
     }
@@ -208,35 +223,44 @@ impl<T: Copy + PartialEq> Session<T> {
 
     /// Somebody has, or will soon have, all events before this one.
     pub(super) fn given_to(&mut self, next: u64) {
-        let had_none = self.ungiven == self.first();
-        while self.ungiven < next {
-            let place = usize::try_from(self.ungiven.saturating_sub(self.first()));
-            if let Some(kept) = place.ok().and_then(|place| self.kept.get(place)) {
-                self.backlog_octets -= kept.event.json.len();
+        let first = self.first();
+        // Without a log, nothing is left that nobody was given.
+        let Some(log) = self.log.get_mut() else {
+            return;
+        };
+        let had_none = log.ungiven == first;
+        while log.ungiven < next {
+            let place = usize::try_from(log.ungiven.saturating_sub(first));
+            if let Some(kept) = place.ok().and_then(|place| log.kept.get(place)) {
+                log.backlog_octets -= kept.json.len();
             }
-            self.ungiven += 1;
+            log.ungiven += 1;
         }
-        if had_none && let Some(oldest) = self.kept.front() {
+        if had_none && let Some(oldest) = self.log.kept.front() {
             self.due_by(oldest.since.after(self.rules.replay));
         }
         self.trim();
     }
 
-    fn events_from(&self, next: u64) -> impl Iterator<Item = &Event> + use<'_, T> {
-        let skipped = next.saturating_sub(self.first());
-        let skipped = usize::try_from(skipped).unwrap_or(usize::MAX);
-        self.kept.iter().skip(skipped).map(|kept| &kept.event)
+    pub(super) fn events_from(&self, next: u64) -> impl Iterator<Item = Event> + use<'_, T> {
+        let (epoch, first) = (self.epoch, self.first());
+        let from = next.max(first);
+        let skipped = usize::try_from(from - first).unwrap_or(usize::MAX);
+        let kept = self.log.kept.iter().skip(skipped);
+        kept.zip(from..).map(move |(kept, offset)| Event {
+            id: Some(Cursor { epoch, offset }),
+            name: kept.class.name(),
+            json: kept.json.clone(),
+        })
     }
 
     /// The answer to a poll that has all these now.
-    fn page<'e>(&self, events: impl Iterator<Item = &'e Event>) -> Answer {
+    fn page(&self, events: impl Iterator<Item = Event>) -> Answer {
         let mut body = Vec::new();
         write_page(&mut body, events, self.cursor());
         Answer {
-            status: 200,
-            media: Media::Json,
-            body: body.into(),
             cursor: Some(self.cursor()),
+            ..answer(200, body)
         }
     }
 
@@ -265,7 +289,9 @@ impl<T: Copy + PartialEq> Session<T> {
     /// A reader has what is up to here.
     pub(super) fn confirm(&mut self, cursor: Cursor) {
         if cursor.epoch == self.epoch && cursor.offset < self.next {
-            self.confirmed = self.confirmed.max(cursor.offset);
+            if let Some(log) = self.log.get_mut() {
+                log.confirmed = log.confirmed.max(cursor.offset);
+            }
             self.given_to(cursor.offset + 1);
         }
     }
@@ -278,10 +304,15 @@ impl<T: Copy + PartialEq> Session<T> {
 
     /// What a reader gets first: where it stands, so that its browser can say it even if nothing
     /// else comes.
-    fn ready(&self, next: u64) -> Event {
+    fn ready(&self, next: u64, address: &str) -> Event {
         self.place("ready", next, |object| {
-            object.text("jid", &self.address);
+            object.text("jid", address);
         })
+    }
+
+    /// What the link of a reader has room for that has taken everything.
+    fn reader_room(&self) -> u32 {
+        u32::try_from(self.rules.reader_octets_max).unwrap_or(u32::MAX)
     }
 
     /// Events behind `after` are lost to this reader; the next one it gets is `next`.

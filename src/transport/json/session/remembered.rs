@@ -32,6 +32,11 @@ struct Names {
 }
 
 impl Remembered {
+    /// No names.
+    pub const fn nothing() -> Self {
+        Self(None)
+    }
+
     /// Whether a message of this name was stored.
     pub fn has(&self, name: Name) -> bool {
         let names = self.0.as_deref();

@@ -7,14 +7,15 @@ use smallvec::{SmallVec, smallvec};
 use smol_str::SmolStr;
 
 use super::remembered::Name;
-use super::{Action, Answer, Media, Phase, Session, TELL_STANZAS, answer, write_start};
+use super::{Action, Answer, Phase, Session, TELL_STANZAS, answer, write_start};
 use crate::base::time::Moment;
 use crate::transport::json::Cursor;
-use crate::transport::json::event::Event;
+use crate::transport::json::event::{Class, Event};
 use crate::transport::json::outgoing::{self, Item};
 use crate::transport::json::problem::{self, Foreign, Problem};
 use crate::transport::json::request::{Asked, Message, Request};
 use crate::transport::json::writer::Object;
+use crate::xmpp::jid::Jid;
 
 /// A message that the stream has not stored yet.
 #[derive(Debug)]
@@ -34,16 +35,18 @@ pub(super) struct Sending<T> {
 #[derive(Debug)]
 pub(super) struct Ask<T> {
     pub id: SmolStr,
+    /// Who is asked, in normal form; nobody named: the own account.
+    pub to: Option<Box<str>>,
     pub ticket: T,
     pub request_id: Option<Box<str>>,
     pub wanted: Wanted,
-    since: Moment,
+    pub since: Moment,
 }
 
 /// Most messages are shorter.
 const MESSAGE_OCTETS: usize = 512;
 /// How long an answer is waited for.
-const ASK_MAX: Duration = Duration::from_secs(300);
+pub(super) const ASK_MAX: Duration = Duration::from_secs(300);
 
 /// What goes into the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +56,7 @@ pub(super) enum Wanted {
     Payload,
 }
 
-impl<T: Copy + PartialEq> Session<T> {
+impl<T: Copy + PartialEq + 'static> Session<T> {
     /// Takes a request. A reader over WebSocket is answered among its events, others by
     /// [`Action::Answer`]; messages when they are stored. Then: [`Session::settle`].
     pub fn request(
@@ -66,7 +69,7 @@ impl<T: Copy + PartialEq> Session<T> {
         let request_id = asked.request_id.as_deref().map(Box::from);
         match self.phase {
             Phase::Open => {}
-            Phase::Login(_) => return self.refuse(ticket, request_id, problem::NOT_READY, actions),
+            Phase::Login => return self.refuse(ticket, request_id, problem::NOT_READY, actions),
             Phase::Over => return self.refuse(ticket, request_id, problem::NO_SESSION, actions),
         }
         // Nobody would hear of it: what tells of it waits behind what nobody reads.
@@ -89,7 +92,8 @@ impl<T: Copy + PartialEq> Session<T> {
                 self.tell(TELL_STANZAS, now, actions);
             }
             Request::PresenceGet => {
-                let present: Vec<Event> = self.present.iter().map(|(_, e)| e.clone()).collect();
+                let present = self.work.present.iter();
+                let present: Vec<Event> = present.map(|(_, event)| event.clone()).collect();
                 return self.answer_ask(ticket, request_id, 200, actions, |object| {
                     object.array("presences", &present, |out, event| {
                         event.write(out);
@@ -136,32 +140,32 @@ impl<T: Copy + PartialEq> Session<T> {
         let given = message.message_id.as_deref().map(SmolStr::new);
         let name = given.as_deref().map(Name::of);
         if let Some(id) = &given {
-            let mut sending = self.sending.iter_mut();
+            let mut sending = self.work.sending.iter_mut();
             if let Some(sending) = sending.find(|sending| sending.id == *id) {
                 if !is_socket {
                     sending.waiting.push(ticket);
                 }
                 return;
             }
-            if name.is_some_and(|name| self.remembered.has(name)) {
+            if name.is_some_and(|name| self.work.remembered.has(name)) {
                 return self.send_again(ticket, request_id, id, actions);
             }
         }
-        if self.sending.len() >= self.rules.waiting_max {
-            return self.refuse(ticket, request_id, problem::TOO_MANY, actions);
+        if self.work.sending.len() >= self.rules.waiting_max {
+            return self.refuse_message(ticket, request_id, given, problem::TOO_MANY, actions);
         }
         let id = given.unwrap_or_else(|| self.number());
         let mut octets = Vec::with_capacity(MESSAGE_OCTETS);
         outgoing::write_message(&mut octets, message, &id);
         if octets.len() > self.rules.stanza_octets_max {
-            return self.refuse(ticket, request_id, problem::TOO_LARGE, actions);
+            return self.refuse_message(ticket, request_id, Some(id), problem::TOO_LARGE, actions);
         }
         let mut event = Vec::with_capacity(MESSAGE_OCTETS);
-        write_start(&mut event, "sent");
+        write_start(&mut event, Class::Sent);
         outgoing::describe_message(&mut event, message, &id);
         event.push(b'}');
         self.sent = self.sent.wrapping_add(1);
-        self.sending.push_back(Sending {
+        self.work.sending.push_back(Sending {
             number: self.sent,
             id,
             name,
@@ -203,10 +207,10 @@ impl<T: Copy + PartialEq> Session<T> {
         now: Moment,
         actions: &mut Vec<Action<T>>,
     ) {
-        if self.asks.len() >= self.rules.waiting_max {
+        if self.work.asks.len() >= self.rules.waiting_max {
             self.give_asks_up(now, actions);
         }
-        if self.asks.len() >= self.rules.waiting_max {
+        if self.work.asks.len() >= self.rules.waiting_max {
             return self.refuse(ticket, request_id, problem::TOO_MANY, actions);
         }
         let id = self.number();
@@ -253,8 +257,14 @@ impl<T: Copy + PartialEq> Session<T> {
         if octets.len() > self.rules.stanza_octets_max {
             return self.refuse(ticket, request_id, problem::TOO_LARGE, actions);
         }
-        self.asks.push(Ask {
+        let to = match request {
+            Request::Iq { to: Some(to), .. } => Jid::parse(to).ok(),
+            _ => None,
+        };
+        self.due_by(now.after(ASK_MAX));
+        self.work.asks.push(Ask {
             id,
+            to: to.map(|to| to.as_str().into()),
             ticket,
             request_id,
             wanted,
@@ -265,13 +275,14 @@ impl<T: Copy + PartialEq> Session<T> {
     }
 
     /// Those who were asked long ago will not answer any more.
-    fn give_asks_up(&mut self, now: Moment, actions: &mut Vec<Action<T>>) {
+    pub(super) fn give_asks_up(&mut self, now: Moment, actions: &mut Vec<Action<T>>) {
         while let Some(at) = self
+            .work
             .asks
             .iter()
             .position(|ask| ask.since.after(ASK_MAX) <= now)
         {
-            let ask = self.asks.swap_remove(at);
+            let ask = self.work.asks.swap_remove(at);
             self.refuse(ask.ticket, ask.request_id, problem::ANSWER_TIMEOUT, actions);
         }
     }
@@ -310,7 +321,7 @@ impl<T: Copy + PartialEq> Session<T> {
         actions.push(Action::Answer { ticket, answer });
     }
 
-    fn refuse(
+    pub(super) fn refuse(
         &mut self,
         ticket: T,
         request_id: Option<Box<str>>,
@@ -321,7 +332,27 @@ impl<T: Copy + PartialEq> Session<T> {
             let answer = Answer::refusal(why);
             return actions.push(Action::Answer { ticket, answer });
         }
-        let json = refused(request_id, why.status, |object| why.write_members(object));
+        let json = refused(request_id, None, why.status, |object| {
+            why.write_members(object)
+        });
+        say(ticket, json, actions);
+    }
+
+    /// A message is refused. Over WebSocket the answer says which, for messages need no other name.
+    fn refuse_message(
+        &mut self,
+        ticket: T,
+        request_id: Option<Box<str>>,
+        id: Option<SmolStr>,
+        why: Problem,
+        actions: &mut Vec<Action<T>>,
+    ) {
+        if !self.is_socket(ticket) {
+            return self.refuse(ticket, request_id, why, actions);
+        }
+        let json = refused(request_id, id, why.status, |object| {
+            why.write_members(object)
+        });
         say(ticket, json, actions);
     }
 
@@ -339,15 +370,10 @@ impl<T: Copy + PartialEq> Session<T> {
     pub(super) fn refuse_ask(&mut self, ask: Ask<T>, why: &Foreign, actions: &mut Vec<Action<T>>) {
         if self.is_socket(ask.ticket) {
             let write = |object: &mut Object<'_>| why.write_members(object);
-            let json = refused(ask.request_id, why.status, write);
+            let json = refused(ask.request_id, None, why.status, write);
             return say(ask.ticket, json, actions);
         }
-        let answer = Answer {
-            status: why.status,
-            media: Media::Problem,
-            body: why.to_json().into(),
-            cursor: None,
-        };
+        let answer = Answer::foreign(why);
         let ticket = ask.ticket;
         actions.push(Action::Answer { ticket, answer });
     }
@@ -355,6 +381,7 @@ impl<T: Copy + PartialEq> Session<T> {
 
 fn refused(
     request_id: Option<Box<str>>,
+    message_id: Option<SmolStr>,
     status: u16,
     write: impl FnOnce(&mut Object<'_>),
 ) -> Vec<u8> {
@@ -362,7 +389,8 @@ fn refused(
     let mut object = Object::begin(&mut json);
     object
         .text("type", "answer")
-        .text_if("request_id", request_id);
+        .text_if("request_id", request_id)
+        .text_if("message_id", message_id);
     object
         .number("status", status.into())
         .object("problem", write);

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::testing::{PASSWORD, Plan, WireId, World};
-use crate::transport::json::request;
+use crate::transport::json::{request, topic};
 use crate::xmpp::jid::BareJid;
 use crate::xmpp::xml::{Bounds, Scanner};
 
@@ -26,6 +26,7 @@ const BOUNDS: Bounds = Bounds {
     elements_max: 100,
 };
 const TOKEN: &str = "TOKEN";
+const ADDRESS: &str = "juliet@localhost/tabs";
 
 /// A session of juliet's, and romeo on TCP.
 struct Talk {
@@ -46,7 +47,9 @@ struct Talk {
 
 fn plan() -> Plan {
     Plan {
-        accounts: vec!["juliet@localhost".into(), "romeo@localhost".into()],
+        accounts: ["juliet", "romeo", "nurse"]
+            .map(|user| format!("{user}@localhost"))
+            .to_vec(),
         ..Plan::default()
     }
 }
@@ -144,7 +147,7 @@ impl Talk {
             let (scanner, scratch) = (&mut self.scanner, &mut self.scratch);
             let octets = self
                 .session
-                .settle(output, scanner, scratch, now, &mut actions);
+                .settle(output, ADDRESS, scanner, scratch, now, &mut actions);
             self.output.drain(..octets);
             let is_room = !taken.is_empty();
             for ticket in taken.drain(..) {
@@ -173,7 +176,7 @@ impl Talk {
         let cursor = cursor.map(|cursor| Cursor::parse(cursor).unwrap());
         let mut actions = Vec::new();
         self.session
-            .attach(ticket, kind, cursor, self.now, &mut actions);
+            .attach(ticket, kind, cursor, ADDRESS, self.now, &mut actions);
         self.act(actions);
     }
 

@@ -141,6 +141,62 @@ fn anything_may_be_asked() {
     assert!(talk.take(2).is_empty());
 }
 
+/// RFC 6120 section 8.1.2.1: whoever knows the identifiers can still not answer for others.
+#[test]
+fn only_who_was_asked_answers() {
+    let mut talk = Talk::open(Rules::default());
+    talk.attach(1, Kind::WebSocket, None);
+    talk.take(1);
+    let evil = "<query xmlns='jabber:iq:roster'><item jid='evil@localhost'/></query>";
+    talk.romeo(&format!(
+        "<iq type='result' id='encke-roster' to='juliet@localhost/tabs'>{evil}</iq>"
+    ));
+    assert!(talk.take(1).is_empty(), "no roster");
+    talk.world.logs_in("nurse@localhost/tcp");
+    let query = "<query xmlns='jabber:iq:version'/>";
+    talk.ask(
+        2,
+        json!({"type": "iq", "kind": "get", "to": "Nurse@localhost/tcp", "xml": [query]}),
+    );
+    let asked = talk.world.receives("nurse").concat();
+    let id = asked
+        .split(" id='")
+        .nth(1)
+        .and_then(|rest| rest.split('\'').next());
+    let id = id.expect("she is asked").to_owned();
+    let answer = |name: &str| {
+        format!(
+            "<iq type='result' id='{id}' to='juliet@localhost/tabs'>\
+             <query xmlns='jabber:iq:version'><name>{name}</name></query></iq>"
+        )
+    };
+    talk.romeo(&answer("forged"));
+    assert!(talk.take(2).is_empty());
+    talk.world.sends("nurse", &answer("hers"));
+    talk.act(Vec::new());
+    let got = talk.take(2);
+    assert!(got[0]["xml"].as_str().unwrap().contains("hers"), "{got:?}");
+}
+
+#[test]
+fn who_does_not_answer_is_given_up() {
+    let mut talk = Talk::open(Rules::default());
+    talk.attach(1, Kind::WebSocket, None);
+    talk.take(1);
+    let query = "<query xmlns='jabber:iq:version'/>";
+    talk.ask(
+        1,
+        json!({"type": "iq", "kind": "get", "to": "romeo@localhost/tcp", "xml": [query],
+            "request_id": "v"}),
+    );
+    talk.wait(299);
+    assert!(talk.take(1).is_empty());
+    talk.wait(2);
+    let got = talk.take(1);
+    assert_eq!(got[0]["request_id"], "v");
+    assert_eq!(got[0]["problem"]["code"], "answer-timeout");
+}
+
 /// Each tab sees all, also what another one sent, in one order.
 #[test]
 fn tabs_share_a_session() {
@@ -255,9 +311,40 @@ fn waiting_is_bounded() {
         talk.ask(ticket, message(id, "x"));
     }
     assert_eq!(talk.take(3)[0]["code"], "too-many");
-    talk.attach(4, Kind::EventStream, None);
+    talk.attach(4, Kind::WebSocket, None);
+    talk.take(4);
+    talk.ask(4, message("d", "x"));
+    let refused = talk.take(4);
+    assert_eq!(refused[0]["message_id"], "d", "it says which: {refused:?}");
+    assert_eq!(refused[0]["problem"]["code"], "too-many");
     talk.attach(5, Kind::EventStream, None);
     assert_eq!(talk.take(5)[0]["status"], 429);
+}
+
+/// What found no room before anybody read is not passed over in silence.
+#[test]
+fn a_reader_without_a_cursor_is_told_of_a_gap() {
+    let rules = Rules {
+        backlog_octets_max: 2_000,
+        ..Rules::default()
+    };
+    let mut talk = Talk::open(rules);
+    for _ in 0..20 {
+        talk.ask(
+            9,
+            json!({"type": "presence", "status": "a status ".repeat(20)}),
+        );
+        talk.take(9);
+        talk.done.clear();
+    }
+    talk.attach(1, Kind::EventStream, None);
+    let got = talk.take(1);
+    assert_eq!(
+        (&got[0]["type"], &got[0]["after"]),
+        (&json!("gap"), &json!("e-0"))
+    );
+    talk.attach(2, poll(), None);
+    assert_eq!(talk.take(2)[0]["events"][0]["type"], "gap");
 }
 
 #[test]
@@ -342,7 +429,7 @@ fn a_backlog_is_bounded_and_complete() {
         ));
     }
     assert!(!talk.output.is_empty() && !talk.session.wants_output());
-    assert!(talk.session.kept_octets < 3_000);
+    assert!(talk.session.log.kept_octets < 3_000);
     talk.attach(1, Kind::EventStream, Some("e-0"));
     let got = talk.take(1);
     let bodies: Vec<_> = got
@@ -351,7 +438,7 @@ fn a_backlog_is_bounded_and_complete() {
         .collect();
     let wanted: Vec<_> = (0..40).map(|number| number.to_string()).collect();
     assert_eq!(bodies, wanted);
-    assert!(talk.session.kept_octets <= 1_000);
+    assert!(talk.session.log.kept_octets <= 1_000);
 }
 
 /// Copies of what other sessions of the account do.

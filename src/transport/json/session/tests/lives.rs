@@ -241,3 +241,78 @@ pub(super) fn friends(talk: &mut Talk) {
     );
     talk.romeo("<presence to='juliet@localhost' type='subscribed'/>");
 }
+
+/// Whatever ended the session: who waits hears that nobody knows what became of it, for a message
+/// may have gone out.
+#[test]
+fn who_waits_hears_that_the_session_ended() {
+    let mut world = World::new(Plan {
+        keeping: crate::testing::Keeping::Device,
+        ..plan()
+    });
+    world.logs_in("romeo@localhost/tcp");
+    let mut talk = Talk::in_world(world, &password("juliet", PASSWORD), Rules::default());
+    talk.attach(1, Kind::WebSocket, None);
+    talk.take(1);
+    talk.world.stall(true);
+    let message = |id: &str| json!({"type": "message", "message_id": id, "to": "romeo@localhost"});
+    talk.ask(2, message("a"));
+    let query = "<query xmlns='jabber:iq:version'/>";
+    let version = json!({"type": "iq", "kind": "get", "to": "romeo@localhost/tcp", "xml": [query],
+        "request_id": "v"});
+    talk.ask(1, version.clone());
+    talk.ask(3, version);
+    talk.ask(4, json!({"type": "close"}));
+    assert_eq!(talk.take(2)[0]["code"], "session-ended");
+    assert_eq!(talk.take(3)[0]["code"], "session-ended");
+    let got = talk.take(1);
+    let [answer, closed] = &got[..] else {
+        panic!("{got:?}");
+    };
+    assert_eq!(answer["request_id"], "v");
+    assert_eq!(answer["problem"]["code"], "session-ended");
+    assert_eq!(closed["problem"]["code"], "no-session");
+}
+
+/// Who knows the address may write before the stream counts what it brings.
+#[test]
+fn a_message_that_is_early_ends_nothing() {
+    let mut actions = Vec::new();
+    let rules = Arc::new(Rules::default());
+    let now = Moment(0);
+    let opening = password("juliet", PASSWORD);
+    let mut session = Session::open(&opening, 0, TOKEN, 0xe, rules, now, &mut actions);
+    let header = "<stream:stream xmlns='jabber:client' \
+         xmlns:stream='http://etherx.jabber.org/streams' id='1' from='localhost' version='1.0'>";
+    let sasl = "xmlns='urn:ietf:params:xml:ns:xmpp-sasl'";
+    let output = format!(
+        "{header}<stream:features><mechanisms {sasl}><mechanism>PLAIN</mechanism></mechanisms>\
+         </stream:features><success {sasl}/>{header}<stream:features/>\
+         <iq type='result' id='encke-bind'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'>\
+         <jid>juliet@localhost/tabs</jid></bind></iq>\
+         <iq type='get' id='x' from='a@b/c'><query xmlns='u'/></iq>\
+         <message from='a@b/c' type='chat'><body>early</body></message>\
+         <enabled xmlns='urn:xmpp:sm:3' id='i' resume='true'/>\
+         <message from='a@b/c' type='chat'><body>late</body></message>"
+    );
+    let (mut scanner, mut scratch) = (Scanner::new(), Vec::new());
+    session.settle(
+        output.as_bytes(),
+        ADDRESS,
+        &mut scanner,
+        &mut scratch,
+        now,
+        &mut actions,
+    );
+    session.attach(1, Kind::EventStream, None, ADDRESS, now, &mut actions);
+    let event = |action: &Action<u32>| match action {
+        Action::Event { event, .. } => Some(String::from_utf8(event.json.to_vec()).unwrap()),
+        _ => None,
+    };
+    let events: Vec<_> = actions.iter().filter_map(event).collect();
+    assert!(
+        events[1].contains("early") && events[2].contains("late"),
+        "{events:?}"
+    );
+    assert_eq!(session.received, 1, "the stream counts from the answer on");
+}

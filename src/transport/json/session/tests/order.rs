@@ -111,7 +111,7 @@ impl Crowd {
             let (scanner, scratch) = (&mut self.scanner, &mut self.scratch);
             let octets = self
                 .session
-                .settle(output, scanner, scratch, now, &mut actions);
+                .settle(output, ADDRESS, scanner, scratch, now, &mut actions);
             self.output.drain(..octets);
             let is_room = !taken.is_empty();
             for ticket in taken.drain(..) {
@@ -158,7 +158,7 @@ impl Crowd {
                 tab.kind = Some(kind);
                 let cursor = tab.cursor;
                 self.session
-                    .attach(self.tickets, kind, cursor, self.now, &mut actions);
+                    .attach(self.tickets, kind, cursor, ADDRESS, self.now, &mut actions);
             }
             Step::Detach(at, dies) => {
                 if let Some(ticket) = self.tabs[at].ticket {
@@ -271,6 +271,6 @@ proptest! {
         for tab in &crowd.tabs {
             prop_assert_eq!(tab.cursor, Some(crowd.session.cursor()));
         }
-        prop_assert!(crowd.session.kept.len() <= 4, "{}", crowd.session.kept.len());
+        prop_assert!(crowd.session.log.kept.len() <= 4, "{}", crowd.session.log.kept.len());
     }
 }
