@@ -236,15 +236,21 @@ async def test_all_contacts_come_with_a_login(browser, via):
     await tab.talk_with(f"contact1@{server.domain}")
     await tab.say("Are you there?")
     await tab.marks("failed")
+    other = await browser(via)
+    await is_of(account, other)
+    await other.talk_with(f"contact1@{server.domain}")
+    await tab.say("Is anybody there?")
+    await other.page.until("partner().messages.length > 0")
     server.kill()
     server.start()
-    await is_of(account, tab)
-    await tab.page.until(f"!isStale && $('people').children.length === {CONTACTS}")
-    await tab.shows("Are you there?")
+    await is_of(account, tab, other)
+    for each in (tab, other):
+        await each.page.until(f"!isStale && $('people').children.length === {CONTACTS}")
+        assert "may be missing" not in await each.page.evaluate("$('messages').textContent")
 
     # In a tab for which another one reads.
     await tab.page.click("#leave")
-    other = await browser(via)
+    await is_of(None, other)
     await log_in(other, account)
     for each in (tab, other):
         await each.page.until(f"$('people').children.length === {CONTACTS}")
