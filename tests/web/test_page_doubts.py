@@ -20,11 +20,12 @@ async def hear(chat, what, **members):
 
 async def test_nothing_is_later_than_now(server, chat):
     juliet = await chat(server.account("juliet"))
-    stamp = {"stamp": "2099-01-01T00:00:00Z"}
-    await hear(juliet, "message", **{"from": "early@elsewhere.test/a"}, body="early", delay=stamp)
+    stamp, ours = {"stamp": "2099-01-01T00:00:00Z"}, {"from": server.domain}
+    await hear(
+        juliet, "message", **{"from": "early@elsewhere.test/a"}, body="early", delay=stamp | ours)
     await hear(juliet, "message", **{"from": "late@elsewhere.test/a"}, body="late")
     old = {"stamp": "2020-01-01T00:00:00Z"}
-    await hear(juliet, "message", **{"from": "old@elsewhere.test/a"}, body="old", delay=old)
+    await hear(juliet, "message", **{"from": "old@elsewhere.test/a"}, body="old", delay=old | ours)
     copy = {"from": juliet.account.jid + "/b", "to": "own@elsewhere.test", "body": "own"}
     await hear(juliet, "carbon", direction="sent", message=copy, **stamp)
     await hear(juliet, "message", **{"from": "last@elsewhere.test/a"}, body="last")
@@ -34,6 +35,14 @@ async def test_nothing_is_later_than_now(server, chat):
     assert names.index("last") < names.index("own")
     messages = "[...people.values()].flatMap(({ messages }) => messages)"
     assert await juliet.page.evaluate(f"{messages}.every(({{ at }}) => at <= Date.now())")
+
+
+async def test_when_it_was_our_own_server_says(server, chat):
+    juliet = await chat(server.account("juliet"))
+    old = {"stamp": "2020-01-01T00:00:00Z", "from": "elsewhere.test"}
+    await hear(juliet, "message", **{"from": "romeo@elsewhere.test/a"}, body="new", delay=old)
+    await juliet.talk_with("romeo@elsewhere.test")
+    await juliet.page.see("#messages .day:text-is('Today')")
 
 
 async def test_a_message_is_known_by_the_name_that_our_own_server_gave_it(server, chat):
