@@ -4,13 +4,15 @@
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::process::Command as Process;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use encke::base::limits::Limits;
+use encke::engine::Command;
 use encke::io::ShardReport;
 
 mod io_common;
-use io_common::{Client, PATIENCE, Server};
+use io_common::{Client, PASSWORD, PATIENCE, Server, connect, policy};
 
 const TABLES: [(&str, bool); 2] = [("shared", false), ("private", true)];
 
@@ -271,6 +273,122 @@ fn the_end_waits_for_nobody_for_long() {
             "{:?}",
             began.elapsed()
         );
+    }
+}
+
+/// Links of HTTP stay open between requests, and their clients do not look before the next one.
+#[test]
+fn the_end_does_not_wait_for_clients_of_http() {
+    for (table, private) in TABLES {
+        let server = Server::start(private, 0, Limits::default());
+        let mut silent = connect(server.http);
+        let request = "GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n";
+        let mut idle = Client::new(connect(server.http));
+        idle.send(request);
+        idle.until("ok\n");
+        let mut sealed = Client::new(server.seal(connect(server.https), b"http/1.1"));
+        sealed.send(request);
+        sealed.until("ok\n");
+        let mut half = Client::new(connect(server.http));
+        half.send(request.to_owned() + "GET /heal");
+        half.until("ok\n");
+        server.until("all of them", |r| sum(r, |one| one.io.accepted) == 4);
+        let began = Instant::now();
+        assert!(server.stop(), "{table}: all ended by itself");
+        let took = began.elapsed();
+        assert!(took < Duration::from_secs(4), "{table}: {took:?}");
+        let mut rest = String::new();
+        half.socket.read_to_string(&mut rest).unwrap();
+        assert!(rest.starts_with("HTTP/1.1 503 "), "{table}: {rest}");
+        for socket in [&mut silent, &mut idle.socket] {
+            assert_eq!(socket.read(&mut [0]).unwrap(), 0, "{table}");
+        }
+        assert_eq!(sealed.socket.read(&mut [0]).unwrap(), 0, "{table}");
+    }
+}
+
+/// RFC 9112 section 9.6: who says that nothing more comes may still wait for its answer. A poll is
+/// different: who has gone for good says no more than that, and must not be taken to be there.
+#[test]
+fn whoever_closes_one_way_gets_the_answer_that_is_under_way() {
+    let ask = |server: &Server, head: &str, body: &str| {
+        let mut socket = connect(server.http);
+        let length = body.len();
+        let request =
+            format!("{head}\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n{body}");
+        socket.write_all(request.as_bytes()).unwrap();
+        socket.shutdown(Shutdown::Write).unwrap();
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).unwrap();
+        answer
+    };
+    for (table, private) in TABLES {
+        let server = Server::start(private, 4, Limits::default());
+        for user in 0..4 {
+            let login =
+                format!("{{\"user\":\"user{user}@localhost\",\"password\":\"{PASSWORD}\"}}");
+            let answer = ask(&server, "POST /v1/session HTTP/1.1", &login);
+            assert!(answer.starts_with("HTTP/1.1 201 "), "{table}: {answer}");
+            let token = answer.split_once("\"session\":\"").unwrap().1;
+            let token = token.split_once('"').unwrap().0;
+            let with = |line: &str| format!("{line} HTTP/1.1\r\nAuthorization: Bearer {token}");
+            let message = "{\"to\":\"user0@localhost\",\"body\":\"hi\",\"message_id\":\"m\"}";
+            let answer = ask(&server, &with("POST /v1/messages"), message);
+            assert!(answer.starts_with("HTTP/1.1 20"), "{table}: {answer}");
+            assert!(answer.contains("\r\nConnection: close\r\n"), "{answer}");
+            let answer = ask(&server, &with("GET /v1/roster"), "");
+            assert!(answer.starts_with("HTTP/1.1 200 "), "{table}: {answer}");
+            if user > 0 {
+                let first = ask(&server, &with("GET /v1/events"), "");
+                let next = first.split_once("\"next\":\"").unwrap().1;
+                let next = next.split_once('"').unwrap().0;
+                let poll = format!("GET /v1/events?cursor={next}");
+                assert_eq!(ask(&server, &with(&poll), ""), "", "{table}");
+            }
+        }
+        assert!(server.stop(), "{table}");
+    }
+}
+
+/// A balancer that asks must send new clients elsewhere.
+#[test]
+fn a_server_without_room_is_not_ready() {
+    for (table, private) in TABLES {
+        let limits = Limits {
+            links_max: 2,
+            ..Limits::default()
+        };
+        let server = Server::start(private, 0, limits.clone());
+        let mut prober = Client::new(connect(server.http));
+        let mut ask = || {
+            prober.send("GET /readyz HTTP/1.1\r\nHost: a\r\n\r\n");
+            let head = prober.until("\r\n\r\n");
+            let length = head.split_once("Content-Length: ").unwrap().1;
+            let length: usize = length.split_once('\r').unwrap().0.parse().unwrap();
+            while prober.text.len() < length {
+                prober.fill("its body");
+            }
+            (head[9..12].to_owned(), prober.text.split_off(0))
+        };
+        assert_eq!(ask(), ("200".into(), "ready\n".into()), "{table}");
+        let last = connect(server.clear);
+        server.until("the last link", |r| sum(r, |one| one.io.accepted) == 2);
+        let (status, why) = ask();
+        assert_eq!(status, "503", "{table}");
+        assert!(why.contains("limits.links"), "{table}: {why}");
+        drop(last);
+        server.until("its end", |r| sum(r, |one| one.links as u64) == 1);
+        assert_eq!(ask().0, "200", "{table}");
+        let short = Arc::new(policy(Limits {
+            process_octets_max: 1,
+            ..limits
+        }));
+        server.handle.broadcast(|| Command::Reload(short.clone()));
+        // The process is looked at once a second.
+        server.until("short of memory", |_| ask().0 == "503");
+        assert!(ask().1.contains("limits.process_octets_max"), "{table}");
+        drop(prober);
+        assert!(server.stop(), "{table}");
     }
 }
 

@@ -35,6 +35,8 @@ use crate::transport::websocket::handshake::Agreement;
 
 /// XMPP over BOSH.
 mod bosh;
+/// What ends a link before its time, or at it.
+mod ending;
 /// Links that carry events.
 pub mod events;
 /// XEP-0156: where streams can be had.
@@ -46,6 +48,7 @@ mod routes;
 /// encke's own protocol.
 mod session;
 
+pub use ending::{due, ended, stop};
 pub use session::session_answered;
 /// A request becomes a WebSocket.
 mod upgrade;
@@ -82,6 +85,8 @@ struct Incoming {
     head: Vec<u8>,
     body: Body,
     content: Vec<u8>,
+    /// Octets of the content that say whose it is; `None`: the head did, or it was looked at.
+    unproven_max: Option<usize>,
 }
 
 /// The octets of a request: its head, and its body without framing.
@@ -99,6 +104,8 @@ struct Awaited {
     holder: Holder,
     /// The request is for a WebSocket, if its session takes it.
     agreement: Option<Box<Agreement>>,
+    /// The answer does not wait for something new.
+    is_brief: bool,
     /// `Set-Cookie` of the answer.
     cookie: Option<Box<str>>,
 }
@@ -313,13 +320,26 @@ fn walk(shard: &mut Shard, key: LinkKey, bytes: &[u8], now: Now, fx: &mut Effect
         match progress {
             Ok(Some(taken)) => at += taken,
             Ok(None) => break,
-            Err(refusal) => {
-                refuse(shard, key, &Problem::of(refusal), fx);
+            Err(Refused { why, page }) => {
+                refuse(shard, key, &Problem::of(why), page, fx);
                 break;
             }
         }
     }
     at
+}
+
+/// Why a request is not taken.
+struct Refused {
+    why: Refusal,
+    /// The page that asks, where the head was understood.
+    page: Option<Box<str>>,
+}
+
+impl From<Refusal> for Refused {
+    fn from(why: Refusal) -> Self {
+        Self { why, page: None }
+    }
 }
 
 /// The head of a request. Returns the octets taken of it and of its body; nothing while it is not
@@ -330,8 +350,7 @@ fn take_head(
     bytes: &[u8],
     now: Now,
     fx: &mut Effects,
-) -> Result<Option<usize>, Refusal> {
-    let body_max = shard.core.policy.limits.stanza_octets_max as u64;
+) -> Result<Option<usize>, Refused> {
     let bounds = bounds(&shard.core.policy.limits);
     let due = now
         .mono
@@ -356,7 +375,26 @@ fn take_head(
         serve(shard, key, &bytes[..octets], &request, &[], now, fx);
         return Ok(Some(octets));
     }
-    let body = Body::new(request.framing, body_max)?;
+    if request.expects_continue && !routes::takes(&request) {
+        // Whether the body comes all the same, nobody knows.
+        let request = Request {
+            keep_alive: false,
+            ..request
+        };
+        serve(shard, key, &bytes[..octets], &request, &[], now, fx);
+        return Ok(Some(octets));
+    }
+    let is_bosh = request.path == bosh::PATH;
+    let limits = &shard.core.policy.limits;
+    let body_max = match is_bosh || session::is_proven(shard, &request) {
+        true => limits.stanza_octets_max,
+        false => limits.preauth_stanza_octets_max,
+    };
+    let unproven_max = is_bosh.then_some(limits.preauth_stanza_octets_max);
+    let body = Body::new(request.framing, body_max as u64).map_err(|why| Refused {
+        why,
+        page: ending::page_of(shard, &bytes[..octets]),
+    })?;
     if request.expects_continue {
         let Some(conn) = conn_of(&mut shard.links, key) else {
             return Ok(None);
@@ -370,6 +408,7 @@ fn take_head(
         head: bytes[..octets].to_vec(),
         body,
         content: shard.core.pool.take(),
+        unproven_max,
     });
     let taken = take_body(shard, key, incoming, &bytes[octets..], now, fx)?;
     Ok(Some(octets + taken.unwrap_or(0)))
@@ -383,8 +422,24 @@ fn take_body(
     bytes: &[u8],
     now: Now,
     fx: &mut Effects,
-) -> Result<Option<usize>, Refusal> {
-    let taken = incoming.body.take(bytes, &mut incoming.content)?;
+) -> Result<Option<usize>, Refused> {
+    let refused = |shard: &Shard, why| Refused {
+        why,
+        page: ending::page_of(shard, &incoming.head),
+    };
+    let taken = match incoming.body.take(bytes, &mut incoming.content) {
+        Ok(taken) => taken,
+        Err(why) => return Err(refused(shard, why)),
+    };
+    if let Some(octets_max) = incoming.unproven_max
+        && let Some(beginning) = incoming.content.get(..octets_max)
+        && beginning.len() < incoming.content.len()
+    {
+        if !tube::bosh::is_proven(shard, beginning) {
+            return Err(refused(shard, Refusal::BodyTooLong));
+        }
+        incoming.unproven_max = None;
+    }
     if !taken.done {
         if let Some(conn) = conn_of(&mut shard.links, key) {
             conn.incoming = Some(incoming);
@@ -426,6 +481,7 @@ fn serve(
         page: None,
         holder: Holder::Nobody,
         agreement: None,
+        is_brief: routes::is_brief(request),
         cookie: None,
     }));
     let client = Client::of(conn, request, &shard.core.policy.http);
@@ -506,13 +562,21 @@ pub fn wrote(shard: &mut Shard, key: LinkKey, octets: usize, now: Now, fx: &mut 
 }
 
 /// A request that cannot be understood: nobody knows where the next one begins.
-fn refuse(shard: &mut Shard, key: LinkKey, problem: &Problem<'_>, fx: &mut Effects) {
+fn refuse(
+    shard: &mut Shard,
+    key: LinkKey,
+    problem: &Problem<'_>,
+    page: Option<Box<str>>,
+    fx: &mut Effects,
+) {
     let Some(conn) = conn_of(&mut shard.links, key) else {
         return;
     };
     let mut queue = std::mem::take(&mut conn.queue);
+    let verdict = page.as_deref().map_or(Verdict::Absent, Verdict::Listed);
     queue.append_octets(&mut shard.core.pool, |out| {
-        answer::problem(out, Manner::REFUSED, problem);
+        let answer = Answer::new(out, problem.status, Manner::REFUSED);
+        problem.finish(verdict.allow(answer));
     });
     if let Some(link) = shard.links.get_mut(key) {
         link.close_with(queue, key, fx);
@@ -527,6 +591,11 @@ fn say(
     status: Status,
     write: impl FnOnce(Answer<'_>),
 ) -> Outcome {
+    // A link that is open when the server stops is of no use to anybody.
+    let manner = match shard.stopping {
+        true => manner.closing(),
+        false => manner,
+    };
     let Some(conn) = conn_of(&mut shard.links, key) else {
         return Outcome::Later;
     };
@@ -560,15 +629,6 @@ pub fn errand_done(
         answered(shard, key, after, now, fx);
         shard.read_on(key, now, fx);
     }
-}
-
-/// Whether an answer is due on a link, which is closed then after it.
-pub fn ends_with_its_answer(shard: &mut Shard, key: LinkKey) -> bool {
-    let awaited = conn_of(&mut shard.links, key).and_then(|conn| conn.awaiting.as_mut());
-    awaited.is_some_and(|awaited| {
-        awaited.manner = awaited.manner.closing();
-        true
-    })
 }
 
 /// The request of a ticket is with a session now: it hears when the link is gone.
@@ -657,47 +717,6 @@ fn given_up(shard: &mut Shard, key: LinkKey, holder: Holder, now: Now, fx: &mut 
         }
         Holder::Session(session) => tube::json::gone(shard, session, key, false, now, fx),
         Holder::Nobody => {}
-    }
-}
-
-/// Looks at a link's deadline: its request is not whole in time, or none came.
-///
-/// A link has one entry in the wheel at any time, so that requests cost none; who is late is found
-/// out within `limits.http_request_timeout`.
-pub fn due(shard: &mut Shard, key: LinkKey, now: Now, fx: &mut Effects) {
-    let next = now
-        .mono
-        .after(shard.core.policy.limits.http_request_timeout);
-    let Some(conn) = conn_of(&mut shard.links, key) else {
-        return;
-    };
-    if conn.due > now.mono {
-        let at = next.min(conn.due);
-        return shard.core.wheel.set(at, Due::Link(key));
-    }
-    if let Some(awaited) = &conn.awaiting {
-        let holder = awaited.holder;
-        let problem = Problem {
-            status: Status::GatewayTimeout,
-            code: "answer-timeout",
-            title: "the answer did not come in time",
-            detail: "",
-        };
-        refuse(shard, key, &problem, fx);
-        return given_up(shard, key, holder, now, fx);
-    }
-    if conn.seen > 0 || conn.incoming.is_some() {
-        let problem = Problem {
-            status: Status::RequestTimeout,
-            code: "request-timeout",
-            title: "the request did not come whole in time",
-            detail: "",
-        };
-        return refuse(shard, key, &problem, fx);
-    }
-    let queue = std::mem::take(&mut conn.queue);
-    if let Some(link) = shard.links.get_mut(key) {
-        link.close_with(queue, key, fx);
     }
 }
 

@@ -90,14 +90,36 @@ pub enum Input<'a> {
     Secured { link: LinkKey, secured: Secured },
     /// The socket took everything that was due after it had refused some.
     Drained { link: LinkKey },
+    /// The peer of a link of HTTP says nothing more. It may be gone, or wait for an answer; what
+    /// is due is written when the engine closes the link.
+    Ended { link: LinkKey },
     /// The link is gone. Comes exactly once for each link that was not handed off.
     Closed { link: LinkKey },
+    /// Whether there is room for new clients from now on.
+    Room(Result<(), Shortage>),
     /// What another shard posted in one turn.
     Mail { from: ShardId, batch: &'a mut Batch },
     /// Storage answered.
     Stored { ticket: Ticket, reply: Reply },
     /// The server's own wishes.
     Command(Command),
+}
+
+/// What there is not enough of for one more client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shortage {
+    Links,
+    Memory,
+}
+
+impl Shortage {
+    /// The option that bounds it.
+    pub const fn option(self) -> &'static str {
+        match self {
+            Self::Links => "limits.links",
+            Self::Memory => "limits.process_octets_max",
+        }
+    }
 }
 
 /// What the server asks of a shard.

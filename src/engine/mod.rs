@@ -25,6 +25,6 @@ pub use crate::session::ctx::{Revival, Setup, home};
 pub use crate::session::effects::{Effects, Errand, ErrandKind, LinkEffect, LinkKey, LinkTag};
 pub use crate::session::parcel::Batch;
 pub use crate::session::policy::{HttpPolicy, Policy};
-pub use input::{Command, Entry, Input, Origin, Secured, Way};
+pub use input::{Command, Entry, Input, Origin, Secured, Shortage, Way};
 pub use links::Released;
 pub use shard::{Report, Shard};

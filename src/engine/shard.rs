@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::backoff::Backoff;
 use super::inbound::Scratch;
-use super::input::{Command, Input};
+use super::input::{Command, Input, Shortage};
 use super::lifecycle::{self, Farewell};
 use super::links::{Closing, Link, Links, Moving, Reading, Released, Stream};
 use super::tube::{self, Tubes};
@@ -72,6 +72,8 @@ pub struct Shard {
     pub(super) answered: Vec<LinkKey>,
     due: Vec<Due>,
     pub(super) stopping: bool,
+    /// What keeps new clients out.
+    pub(super) room: Result<(), Shortage>,
     pub(super) backoff: Backoff,
     /// What the journal knows of sessions that a crash ended.
     pub(super) lost: HashMap<StreamId, u32>,
@@ -97,6 +99,7 @@ impl Shard {
             answered: Vec::new(),
             due: Vec::new(),
             stopping: false,
+            room: Ok(()),
             backoff,
             lost: HashMap::new(),
             lost_until: Moment(0),
@@ -112,7 +115,9 @@ impl Shard {
             Input::Bytes { link, bytes } => self.receive(link, bytes, now, fx),
             Input::Secured { link, secured } => login::secured(self, link, secured),
             Input::Drained { link } => self.drained(link, now, fx),
+            Input::Ended { link } => http::ended(self, link, fx),
             Input::Closed { link } => self.closed(link, now, fx),
+            Input::Room(room) => self.room = room,
             Input::Mail { batch, .. } => self.mail(batch, now, fx),
             Input::Stored { ticket, reply } => self.stored(ticket, reply, now, fx),
             Input::Command(command) => self.command(command, now, fx),
@@ -120,10 +125,11 @@ impl Shard {
         self.finish_input(now, fx);
     }
 
-    /// Runs the deadlines that are due. Call once a turn.
-    pub fn expire(&mut self, now: Now, fx: &mut Effects) {
+    /// Runs the deadlines that are due. Call once a turn. Returns whether there were any.
+    pub fn expire(&mut self, now: Now, fx: &mut Effects) -> bool {
         let mut due = std::mem::take(&mut self.due);
         self.core.wheel.expire(now.mono, &mut due);
+        let worked = !due.is_empty();
         for what in due.drain(..) {
             self.wake(what, now, fx);
         }
@@ -132,6 +138,7 @@ impl Shard {
             self.forget_lost(fx);
         }
         self.finish_input(now, fx);
+        worked
     }
 
     /// Sessions that a crash ended cannot be resumed any more. Every shard knows all of them; one
@@ -386,7 +393,10 @@ impl Shard {
                     session,
                 );
             }
-            Stream::Login(mut login) => login.queue.discard(&mut self.core.pool),
+            Stream::Login(mut login) => {
+                login.queue.discard(&mut self.core.pool);
+                login::decided(self, login.attempt.take(), now, fx);
+            }
             Stream::Http(conn) => http::closed(self, key, *conn, now, fx),
             Stream::Events(events) => http::events::closed(self, key, *events, now, fx),
             Stream::Closing(mut closing) => closing.queue.discard(&mut self.core.pool),
@@ -565,8 +575,10 @@ impl Shard {
                 self.adopt_orphans(fx);
             }
             Stream::Login(login) => {
+                let attempt = login.attempt.take();
                 let queue = login.goodbye(&mut self.core);
                 link.close_with(queue, key, fx);
+                login::decided(self, attempt, now, fx);
             }
             Stream::Http(_) | Stream::Events(_) | Stream::Closing(_) => {}
         }
@@ -590,8 +602,10 @@ impl Shard {
                 route::drain_local(&mut ctx);
             }
             Stream::Login(login) => {
+                let attempt = login.attempt.take();
                 let queue = login.last_words(&mut self.core, error);
                 link.close_with(queue, key, fx);
+                login::decided(self, attempt, now, fx);
             }
             Stream::Http(conn) => {
                 let queue = std::mem::take(&mut conn.queue);

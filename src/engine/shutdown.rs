@@ -52,8 +52,7 @@ pub fn stop(shard: &mut Shard, now: Now, fx: &mut Effects) {
         .map(|(key, _)| key)
         .collect();
     for key in unbound {
-        // A request that waits gets its answer: its session is told to end as well.
-        if !http::ends_with_its_answer(shard, key) {
+        if !http::stop(shard, key, fx) {
             shard.fail(key, StreamError::SystemShutdown, now, fx);
         }
     }

@@ -13,6 +13,7 @@ use siphasher::sip::SipHasher13;
 
 use crate::base::limits::Limits;
 use crate::base::time::Moment;
+use crate::engine::Shortage;
 
 /// Counters that all shards share.
 pub(super) struct Census {
@@ -22,7 +23,12 @@ pub(super) struct Census {
     octets_max: AtomicU64,
     addresses: Addresses,
     memory: Memory,
+    /// When the log was last told that there is no room, in milliseconds; zero: never.
+    told_ms: AtomicU64,
 }
+
+/// How long the log hears no more of that.
+const TOLD_MS: u64 = 60_000;
 
 /// Where an address is counted: a keyed hash, not the address.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -37,6 +43,7 @@ impl Census {
             octets_max: AtomicU64::new(0),
             addresses: Addresses::new(hash_key),
             memory: Memory::open(),
+            told_ms: AtomicU64::new(0),
         };
         census.reload(limits);
         census
@@ -95,6 +102,36 @@ impl Census {
             0 => false,
             max => self.memory.is_above(max, now),
         }
+    }
+
+    /// Whether there is room for one more client.
+    pub(super) fn room(&self, now: Moment) -> Result<(), Shortage> {
+        if self.links() >= self.links_max.load(Ordering::Relaxed) {
+            return Err(Shortage::Links);
+        }
+        match self.is_memory_short(now) {
+            true => Err(Shortage::Memory),
+            false => Ok(()),
+        }
+    }
+
+    /// Somebody waits outside, or was turned away: the log says so, once for all within a time.
+    pub(super) fn tell(&self, shortage: Shortage, now: Moment) {
+        if self.may_tell(now) {
+            let option = shortage.option();
+            tracing::warn!(name = "full", option, links = self.links());
+        }
+    }
+
+    fn may_tell(&self, now: Moment) -> bool {
+        let told = self.told_ms.load(Ordering::Relaxed);
+        let is_due = told == 0 || now.0 >= told + TOLD_MS;
+        let order = Ordering::Relaxed;
+        let set = || {
+            self.told_ms
+                .compare_exchange(told, now.0.max(1), order, order)
+        };
+        is_due && set().is_ok()
     }
 
     /// The descriptor that a shard with a table of its own has to keep.
@@ -251,6 +288,22 @@ mod tests {
         assert!(few.enter());
         let many = census(Limits::default());
         assert!((0..1_000).all(|_| many.enter()));
+    }
+
+    #[test]
+    fn who_is_full_says_so_now_and_then() {
+        let census = census(Limits {
+            links_max: 1,
+            ..Limits::default()
+        });
+        assert_eq!(census.room(Moment(0)), Ok(()));
+        assert!(census.enter());
+        assert_eq!(census.room(Moment(0)), Err(Shortage::Links));
+        for (now, may) in [(0, true), (0, false), (60_000, false), (60_001, true)] {
+            assert_eq!(census.may_tell(Moment(now)), may, "{now}");
+        }
+        census.leave();
+        assert_eq!(census.room(Moment(0)), Ok(()));
     }
 
     #[test]

@@ -38,6 +38,8 @@ pub(super) struct Links {
     registry: Registry,
     sockets: Slab<LinkTag, Socket>,
     listeners: Vec<Listener>,
+    /// Nobody is accepted any more, and all links are to end.
+    stops: bool,
     spare: Spare,
     /// Links with octets to read, the longest waiting first.
     ready: VecDeque<LinkKey>,
@@ -94,6 +96,7 @@ impl Links {
             registry,
             sockets: Slab::new(),
             listeners,
+            stops: false,
             spare: Spare::new(),
             ready: VecDeque::new(),
             dirty: VecDeque::new(),
@@ -305,6 +308,13 @@ impl Links {
         socket.flags.clear(Flags::PAUSED);
         self.mark_dirty(key);
         self.queue_read(key);
+    }
+
+    /// Whether a link that has said everything may go although its peer has not. Clients of HTTP
+    /// do not look before their next request, so a server that stops would wait for each of them;
+    /// but unread octets would turn the close into a reset.
+    const fn goes_at_once(&self, flags: Flags) -> bool {
+        self.stops && flags.has(Flags::HTTP) && !flags.has(Flags::READABLE)
     }
 
     /// Ends the links whose time to linger, or to be named, is over.

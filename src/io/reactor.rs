@@ -9,7 +9,7 @@ use std::time::Duration;
 use mio::{Events, Poll};
 
 use crate::base::time::Moment;
-use crate::engine::{Batch, Command, Effects, Input, Setup, Shard};
+use crate::engine::{Batch, Command, Effects, Input, Setup, Shard, Shortage};
 use crate::io::guard::{Guarded, fatal};
 use crate::io::handoff::Courier;
 use crate::io::links::{Links, MAIL_TOKEN};
@@ -56,7 +56,7 @@ pub(super) struct Reactor {
     /// Mail that its destination has no room for: while there is some, no link is read.
     keeps_mail: bool,
     turns: u64,
-    /// Whether anything but a deadline has woken it since it last rested.
+    /// Whether it has done anything since it last rested.
     worked: bool,
     /// When it may rest again.
     rests_at: Moment,
@@ -64,9 +64,14 @@ pub(super) struct Reactor {
     tidies_until: Moment,
     /// Whether this turn began with a sleep that only a deadline ended.
     slept: bool,
+    /// Whether a deadline was due in this turn: what it was set for goes, and nobody else may come
+    /// for long.
+    expired: bool,
     /// Until what was posted before the start is carried out, nobody is accepted.
     opening: bool,
     ends: bool,
+    /// What the shard was told last of what keeps new clients out.
+    room: Result<(), Shortage>,
 }
 
 /// What a reactor is made of, before its thread runs.
@@ -126,8 +131,10 @@ impl Reactor {
             rests_at: Moment(0),
             tidies_until: Moment(0),
             slept: false,
+            expired: false,
             opening: true,
             ends: false,
+            room: Ok(()),
         })
     }
 
@@ -138,7 +145,7 @@ impl Reactor {
                 fatal(&format!("a shard cannot wait for events: {error}"));
             }
         }
-        self.links.close_listeners();
+        self.links.stop();
         self.links.lose_all(&mut self.shard);
         for _ in 0..self.courier.clear() {
             self.shared.census.leave();
@@ -157,12 +164,17 @@ impl Reactor {
                 self.links.mark_ready(event);
             }
         }
+        let room = self.shared.census.room(self.shard.now.mono);
+        if room != self.room {
+            self.room = room;
+            self.shard.feed(None, Input::Room(room));
+        }
         if self.reads() {
             self.links.accept(&mut self.shard);
             self.links.read_ready(&mut self.shard);
         }
         self.drain_mail();
-        self.shard.expire();
+        self.expired = self.shard.expire();
         self.links.expire(&mut self.shard);
 
         if !self.shard.effects.ops.is_empty() {
@@ -189,9 +201,11 @@ impl Reactor {
     /// shard keeps at once, the pages of all threads by and by. Under load there is no such sleep.
     fn rest(&mut self) {
         let now = self.shard.now.mono;
-        if !self.slept {
+        if self.expired || !self.slept {
             self.worked = true;
             self.tidies_until = now.after(TIDY);
+        }
+        if !self.slept {
             return;
         }
         if now < self.rests_at || now >= self.tidies_until.after(REST) {
@@ -297,7 +311,7 @@ impl Reactor {
                     // Who asked may be gone.
                     let _ = question.answer.try_send(self.report(&question));
                 }
-                Post::StopAccepting => self.links.close_listeners(),
+                Post::StopAccepting => self.links.stop(),
                 Post::End => self.ends = true,
             }
         }

@@ -50,6 +50,7 @@ pub struct Rules {
     /// How long a client may ask to be left alone.
     pub pause_max: Duration,
     /// Octets of former answers that are kept for clients that ask again, besides the last one.
+    /// While more are, that the client may not have, answers carry nothing.
     pub replay_octets_max: usize,
     /// How often requests may be repeated before a new one comes.
     pub repeats_max: u8,

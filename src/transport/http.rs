@@ -73,7 +73,7 @@ impl Default for Bounds {
     }
 }
 
-/// What a client wants done (RFC 9110 section 9). CONNECT and TRACE are never served.
+/// What a client wants done (RFC 9110 section 9). No path is served to TRACE.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Method {
     Get,
@@ -83,13 +83,15 @@ pub enum Method {
     Patch,
     Delete,
     Options,
+    Trace,
 }
 
 impl Method {
     /// The method of this name, which is case-sensitive.
     ///
     /// # Errors
-    /// [`Refusal::MethodRefused`] for CONNECT and TRACE, else [`Refusal::MethodUnknown`].
+    /// [`Refusal::MethodRefused`] for CONNECT, which is for proxies, else
+    /// [`Refusal::MethodUnknown`].
     pub fn parse(name: &str) -> Result<Self, Refusal> {
         Ok(match name {
             "GET" => Self::Get,
@@ -99,7 +101,8 @@ impl Method {
             "PATCH" => Self::Patch,
             "DELETE" => Self::Delete,
             "OPTIONS" => Self::Options,
-            "CONNECT" | "TRACE" => return Err(Refusal::MethodRefused),
+            "TRACE" => Self::Trace,
+            "CONNECT" => return Err(Refusal::MethodRefused),
             _ => return Err(Refusal::MethodUnknown),
         })
     }
@@ -114,10 +117,11 @@ impl Method {
             Self::Patch => "PATCH",
             Self::Delete => "DELETE",
             Self::Options => "OPTIONS",
+            Self::Trace => "TRACE",
         }
     }
 
-    /// All of them, as `Allow` lists them.
+    /// What pages of other origins may use, as `Access-Control-Allow-Methods` lists them.
     pub const LIST: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 }
 

@@ -230,19 +230,24 @@ impl<S: Read + Write> Client<S> {
                 let rest = self.text.split_off(at + end.len());
                 return std::mem::replace(&mut self.text, rest);
             }
-            let mut octets = [0; 16_384];
-            let read = self.socket.read(&mut octets).unwrap_or_else(|error| {
-                panic!("waiting for {end}: {error}; have {}", self.text);
-            });
-            assert!(read > 0, "closed while waiting for {end}: {}", self.text);
-            self.unread.extend_from_slice(&octets[..read]);
-            let whole = match std::str::from_utf8(&self.unread) {
-                Ok(text) => text.len(),
-                Err(error) => error.valid_up_to(),
-            };
-            let whole: Vec<u8> = self.unread.drain(..whole).collect();
-            self.text.push_str(&String::from_utf8(whole).unwrap());
+            self.fill(end);
         }
+    }
+
+    /// Reads once more; `what` is waited for.
+    pub fn fill(&mut self, what: &str) {
+        let mut octets = [0; 16_384];
+        let read = self.socket.read(&mut octets).unwrap_or_else(|error| {
+            panic!("waiting for {what}: {error}; have {}", self.text);
+        });
+        assert!(read > 0, "closed while waiting for {what}: {}", self.text);
+        self.unread.extend_from_slice(&octets[..read]);
+        let whole = match std::str::from_utf8(&self.unread) {
+            Ok(text) => text.len(),
+            Err(error) => error.valid_up_to(),
+        };
+        let whole: Vec<u8> = self.unread.drain(..whole).collect();
+        self.text.push_str(&String::from_utf8(whole).unwrap());
     }
 
     fn plain(&mut self, user: usize, more: &str) {

@@ -109,8 +109,9 @@ SMUGGLING = [
     refused("an unknown method", "BREW /healthz HTTP/1.1\r\nHost: {host}\r\n\r\n", status=501),
     refused("a method in small letters", "get /healthz HTTP/1.1\r\nHost: {host}\r\n\r\n",
             status=501),
-    refused("CONNECT", "CONNECT {host} HTTP/1.1\r\nHost: {host}\r\n\r\n", status=(400, 405)),
-    refused("TRACE", "TRACE /healthz HTTP/1.1\r\nHost: {host}\r\nCookie: a\r\n\r\n", status=405),
+    refused("CONNECT", "CONNECT {host} HTTP/1.1\r\nHost: {host}\r\n\r\n", status=501),
+    Row(45, "TRACE", 405, "TRACE /healthz HTTP/1.1\r\nHost: {host}\r\nCookie: a\r\n\r\n",
+        closes=False),
     # Whose request it is.
     refused("no host", "GET /healthz HTTP/1.1\r\n\r\n", "host-missing"),
     refused("two hosts", get(fields="Host: evil.test\r\n"), "host-twice"),

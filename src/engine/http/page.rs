@@ -57,7 +57,8 @@ fn between<'p>(page: &'p str, start: &str, end: &str) -> &'p str {
 pub fn serve(shard: &mut Shard, call: &Call<'_>, _: &[u8], _: &mut Effects) -> Outcome {
     let Headers { tag, policy } = &*HEADERS;
     let mut known = call.request.fields.list(Field::IfNoneMatch);
-    let is_known = known.any(|known| known.strip_prefix("W/").unwrap_or(known) == tag);
+    let is_same = |known: &str| known.strip_prefix("W/").unwrap_or(known) == tag;
+    let is_known = known.any(|known| known == "*" || is_same(known));
     let status = match is_known {
         true => Status::NotModified,
         false => Status::Ok,

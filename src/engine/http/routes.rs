@@ -5,8 +5,8 @@ use super::{Call, Outcome, bosh, host_meta, page, say, session, upgrade};
 use crate::engine::shard::Shard;
 use crate::session::effects::{Effects, Errand, ErrandKind};
 use crate::transport::http::answer::{Answer, Problem, RETRY_SECONDS};
-use crate::transport::http::origin::Verdict;
-use crate::transport::http::{Field, Method, Status};
+use crate::transport::http::origin::{Verdict, is_own};
+use crate::transport::http::{Field, Method, Request, Status};
 
 /// One resource.
 pub struct Route {
@@ -56,12 +56,12 @@ pub const ROUTES: &[Route] = &[
         serve: session::respond,
     },
     Route {
-        path: "/v1/socket",
+        path: session::SOCKET,
         methods: GET,
         serve: session::socket,
     },
     Route {
-        path: "/v1/events",
+        path: session::EVENTS,
         methods: &[Method::Get, Method::Options],
         serve: session::events,
     },
@@ -139,7 +139,13 @@ const TEXT: &str = "text/plain; charset=utf-8";
 /// Finds who serves a request.
 pub fn dispatch(shard: &mut Shard, call: &Call<'_>, body: &[u8], fx: &mut Effects) -> Outcome {
     let path = &*call.request.path;
-    let Some(route) = ROUTES.iter().find(|route| route.serves(path)) else {
+    if path == "*" {
+        let allowed = list(ROUTES.iter().flat_map(|route| route.methods));
+        return call.answer(shard, Status::NoContent, |answer| {
+            answer.field("Allow", &allowed).empty();
+        });
+    }
+    let Some(route) = route(path) else {
         return call.problem(
             shard,
             Status::NotFound,
@@ -150,9 +156,10 @@ pub fn dispatch(shard: &mut Shard, call: &Call<'_>, body: &[u8], fx: &mut Effect
     if route.methods.contains(&call.request.method) {
         return (route.serve)(shard, call, body, fx);
     }
-    let names: Vec<&str> = route.methods.iter().map(|method| method.name()).collect();
-    let allowed = names.join(", ");
+    let allowed = list(route.methods);
+    let verdict = call.reader(shard);
     call.answer(shard, Status::MethodNotAllowed, |answer| {
+        let answer = verdict.allow(answer);
         let problem = Problem {
             status: Status::MethodNotAllowed,
             code: "method-not-allowed",
@@ -163,6 +170,39 @@ pub fn dispatch(shard: &mut Shard, call: &Call<'_>, body: &[u8], fx: &mut Effect
     })
 }
 
+/// Whether anybody takes the body of such a request. An upgrade has none.
+pub fn takes(request: &Request<'_>) -> bool {
+    route(&request.path).is_some_and(|route| route.methods.contains(&request.method))
+}
+
+/// Whether pages of other origins have any business there.
+pub fn is_for_pages(path: &str) -> bool {
+    path == bosh::PATH || path.starts_with("/v1/")
+}
+
+/// Whether the answer to such a request comes as soon as it can.
+pub fn is_brief(request: &Request<'_>) -> bool {
+    !matches!(
+        &*request.path,
+        bosh::PATH | session::EVENTS | session::SOCKET
+    )
+}
+
+fn route(path: &str) -> Option<&'static Route> {
+    ROUTES.iter().find(|route| route.serves(path))
+}
+
+/// Methods as `Allow` lists them.
+fn list<'m>(methods: impl IntoIterator<Item = &'m Method>) -> String {
+    let mut names: Vec<&str> = Vec::new();
+    for method in methods {
+        if !names.contains(&method.name()) {
+            names.push(method.name());
+        }
+    }
+    names.join(", ")
+}
+
 /// Whether the process turns.
 fn health(shard: &mut Shard, call: &Call<'_>, _: &[u8], _: &mut Effects) -> Outcome {
     call.answer(shard, Status::Ok, |answer| answer.body(TEXT, b"ok\n"))
@@ -170,12 +210,16 @@ fn health(shard: &mut Shard, call: &Call<'_>, _: &[u8], _: &mut Effects) -> Outc
 
 /// Whether it takes new clients.
 fn readiness(shard: &mut Shard, call: &Call<'_>, _: &[u8], _: &mut Effects) -> Outcome {
-    match shard.stopping {
-        false => call.answer(shard, Status::Ok, |answer| answer.body(TEXT, b"ready\n")),
-        true => call.answer(shard, Status::ServiceUnavailable, |answer| {
-            answer.retry_after(RETRY_SECONDS).body(TEXT, b"stopping\n");
-        }),
-    }
+    let why = match (shard.stopping, shard.room) {
+        (false, Ok(())) => {
+            return call.answer(shard, Status::Ok, |answer| answer.body(TEXT, b"ready\n"));
+        }
+        (true, _) => "stopping\n".to_owned(),
+        (false, Err(shortage)) => format!("full: {} is reached\n", shortage.option()),
+    };
+    call.answer(shard, Status::ServiceUnavailable, |answer| {
+        answer.retry_after(RETRY_SECONDS).body(TEXT, why.as_bytes());
+    })
 }
 
 /// Counters are for the administrator: for this machine, and not for what a proxy passes on.
@@ -188,6 +232,21 @@ fn metrics(shard: &mut Shard, call: &Call<'_>, _: &[u8], fx: &mut Effects) -> Ou
             Status::Forbidden,
             "forbidden",
             "this is told to this machine only",
+        );
+    }
+    let policy = &shard.core.policy;
+    let public = policy.http.public_url.as_deref();
+    let public = public.and_then(|url| url.split_once("://"));
+    let public = public.and_then(|(_, host)| host.split([':', '/']).next());
+    let domains = policy.domains.iter().map(String::as_str);
+    let host = call.request.host.unwrap_or_default();
+    // The browser of the administrator is on this machine as well.
+    if !is_own(host, domains.chain(public)) {
+        return call.problem(
+            shard,
+            Status::Forbidden,
+            "forbidden",
+            "this is told under an address, localhost or a domain of this server",
         );
     }
     fx.errands.push(Errand {
@@ -205,6 +264,14 @@ impl Call<'_> {
         origins.judge(page, self.request.host, self.client.scheme)
     }
 
+    /// The same, for an answer that no handler has a hand in.
+    fn reader(&self, shard: &Shard) -> Verdict<'_> {
+        match is_for_pages(&self.request.path) {
+            true => self.verdict(shard),
+            false => Verdict::Absent,
+        }
+    }
+
     /// Writes the answer of this request.
     pub(super) fn answer(
         &self,
@@ -215,7 +282,7 @@ impl Call<'_> {
         say(shard, self.key, self.request.manner(), status, write)
     }
 
-    /// Refuses this request.
+    /// Refuses this request. A page that may ask may read why.
     pub(super) fn problem(
         &self,
         shard: &mut Shard,
@@ -229,7 +296,10 @@ impl Call<'_> {
             title,
             detail: "",
         };
-        self.answer(shard, status, |answer| problem.finish(answer))
+        let verdict = self.reader(shard);
+        self.answer(shard, status, |answer| {
+            problem.finish(verdict.allow(answer));
+        })
     }
 }
 

@@ -8,6 +8,8 @@ use crate::testing::{Plan, WireId, World};
 
 /// Peers that pipeline, do not read, or never stop.
 mod hostile;
+/// The less usual requests.
+mod manners;
 /// Sessions of the JSON protocol.
 mod session;
 

@@ -99,6 +99,8 @@ impl Links {
         };
         if socket.flags.has(Flags::LINGERING) {
             self.lose(key, shard);
+        } else if socket.flags.has(Flags::HTTP) && !socket.flags.has(Flags::CLOSING) {
+            shard.feed(Some(key), Input::Ended { link: key });
         } else {
             self.begin_close(key, shard.now.mono);
         }

@@ -6,7 +6,7 @@ use std::os::fd::AsRawFd;
 use mio::unix::SourceFd;
 
 use super::Links;
-use crate::engine::{Entry, Input, Origin, relay};
+use crate::engine::{Entry, Input, Origin, Shortage, relay};
 use crate::io::guard::Guarded;
 use crate::io::handoff::Handoff;
 use crate::io::listener::Accepted;
@@ -35,6 +35,7 @@ impl Links {
             }
             for _ in 0..ACCEPTS_PER_TURN {
                 if !self.shared.census.enter() {
+                    self.shared.census.tell(Shortage::Links, now);
                     self.listeners[index].rest(now);
                     break;
                 }
@@ -70,7 +71,10 @@ impl Links {
             true => Flags::UNNAMED,
         };
         let slot = match is_unnamed {
-            _ if census.is_memory_short(now) => None,
+            _ if census.is_memory_short(now) => {
+                census.tell(Shortage::Memory, now);
+                None
+            }
             false => census.admit(origin.peer.ip()),
             // Never read before the link is counted.
             true => Some(Default::default()),
@@ -180,9 +184,18 @@ impl Links {
         }
     }
 
-    /// Accepts nobody any more, nor whoever has been accepted and not named.
-    pub(in crate::io) fn close_listeners(&mut self) {
+    /// Accepts nobody any more, nor whoever has been accepted and not named. Every link is to end.
+    pub(in crate::io) fn stop(&mut self) {
         self.listeners.clear();
         self.lose_unnamed();
+        self.stops = true;
+        let closing: Vec<_> = self.lingering.iter().map(|(_, key)| *key).collect();
+        for key in closing {
+            let flags = self.sockets.get(key).map(|socket| socket.flags);
+            let lingers = flags.filter(|flags| flags.has(Flags::LINGERING));
+            if lingers.is_some_and(|flags| self.goes_at_once(flags)) {
+                self.remove(key);
+            }
+        }
     }
 }

@@ -93,10 +93,11 @@ impl Links {
             }
             return;
         }
-        let gone = socket.flags.has(Flags::ENDED) || socket.end_output().is_err();
-        if gone {
+        let flags = socket.flags;
+        let gone = flags.has(Flags::ENDED) || socket.end_output().is_err();
+        if gone || self.goes_at_once(flags) {
             self.lose(key, shard);
-        } else {
+        } else if let Some(socket) = self.sockets.get_mut(key) {
             socket.flags.set(Flags::LINGERING);
             shard.feed(Some(key), Input::Closed { link: key });
         }

@@ -24,16 +24,23 @@ pub struct Kept {
 }
 
 impl Replay {
-    /// Keeps the newest answer, and of the others as many as there is room for.
-    pub fn keep(&mut self, answer: Kept, answers_max: usize, octets_max: usize) {
+    /// Keeps the newest answer, and all that the client has not shown to `have` by their number;
+    /// of the others as many as there is room for.
+    pub fn keep(&mut self, answer: Kept, have: u64, answers_max: usize, octets_max: usize) {
         let newest = answer.body.len();
         self.octets += newest;
         self.kept.push_back(answer);
         while self.kept.len() > answers_max
-            || (self.kept.len() > 1 && self.octets - newest > octets_max)
+            || (self.octets - newest > octets_max && self.oldest().is_some_and(|rid| rid <= have))
         {
             self.forget_oldest();
         }
+    }
+
+    /// The octets of the answers behind `rid`.
+    pub fn octets_behind(&self, rid: u64) -> usize {
+        let behind = self.kept.iter().filter(|kept| kept.rid > rid);
+        behind.map(|kept| kept.body.len()).sum()
     }
 
     /// The answer to `rid`.
@@ -46,6 +53,10 @@ impl Replay {
         while self.kept.front().is_some_and(|kept| kept.rid <= rid) {
             self.forget_oldest();
         }
+    }
+
+    fn oldest(&self) -> Option<u64> {
+        self.kept.front().map(|kept| kept.rid)
     }
 
     fn forget_oldest(&mut self) {

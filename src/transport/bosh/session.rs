@@ -137,6 +137,7 @@ struct Early<T> {
 struct Last {
     came: Moment,
     was_empty: bool,
+    extra: Extra,
     /// Whether the newest answer carried something.
     brought: bool,
 }
@@ -225,6 +226,7 @@ impl<T: Copy + PartialEq> Session<T> {
             last: Last {
                 came: now,
                 was_empty: false,
+                extra: Extra::No,
                 brought: false,
             },
             idle_since: now,
@@ -310,6 +312,11 @@ impl<T: Copy + PartialEq> Session<T> {
         }
         let mut wrapped = Wrapped::default();
         if self.wants_output() && !output.is_empty() {
+            if self.is_full() {
+                self.prompt(now, actions);
+                self.release(now, actions);
+                return 0;
+            }
             match answer::wrap(scratch, output, scanner) {
                 Ok(made) => wrapped = made,
                 Err(_) => {
@@ -341,7 +348,7 @@ impl<T: Copy + PartialEq> Session<T> {
         self.stalled = stalled;
     }
 
-    /// Whether [`Session::settle`] would take output.
+    /// Whether [`Session::settle`] would take output, or ask for what it takes.
     pub fn wants_output(&self) -> bool {
         self.state != State::Over && self.held.iter().any(|held| self.carries(held))
     }

@@ -279,7 +279,6 @@ impl Problem<'_> {
     /// Ends an answer of [`Problem::status`] with the document.
     pub fn finish(&self, answer: Answer) {
         let answer = match self.status {
-            Status::MethodNotAllowed if !answer.has("Allow") => answer.field("Allow", Method::LIST),
             Status::ServiceUnavailable if !answer.has("Retry-After") => {
                 answer.retry_after(RETRY_SECONDS)
             }

@@ -2,6 +2,8 @@
 //!
 //! Origins are compared whole, never by prefix, suffix or pattern, and `null` is nobody's.
 
+use std::net::Ipv4Addr;
+
 use super::target::check_host;
 use super::{Answer, Method, Scheme};
 
@@ -112,6 +114,20 @@ pub fn allow_everyone<'o>(answer: Answer<'o>) -> Answer<'o> {
     answer.raw("Access-Control-Allow-Origin: *\r\n")
 }
 
+/// Whether a page of another site cannot have had this `Host` lead here (DNS rebinding): an address,
+/// a name that nobody can register, or one of `known`.
+pub fn is_own<'k>(host: &str, known: impl IntoIterator<Item = &'k str>) -> bool {
+    if host.starts_with('[') {
+        return true;
+    }
+    let name = host.split(':').next().unwrap_or_default();
+    let name = name.strip_suffix('.').unwrap_or(name);
+    let last = name.rsplit('.').next().unwrap_or_default();
+    let is_local = !name.contains('.') || last.eq_ignore_ascii_case("localhost");
+    let is_known = |known: &str| known.eq_ignore_ascii_case(name);
+    is_local || name.parse::<Ipv4Addr>().is_ok() || known.into_iter().any(is_known)
+}
+
 /// An entry as browsers write it (Fetch, "serializing a request origin").
 fn serialise(entry: &str) -> Result<Box<str>, OriginError> {
     let lower = entry.to_ascii_lowercase();
@@ -219,6 +235,27 @@ mod tests {
         assert_eq!(plain, Verdict::Same);
         let none = Origins::default().judge(Some("https://app.example"), Some("a"), Scheme::Https);
         assert_eq!(none, Verdict::Refused);
+    }
+
+    #[test]
+    fn a_name_that_anybody_can_register_is_not_ours() {
+        let known = ["example.net"];
+        for (host, ours) in [
+            ("127.0.0.1:5280", true),
+            ("[::1]:5280", true),
+            ("localhost", true),
+            ("encke.LOCALHOST:80", true),
+            ("machine:5280", true),
+            ("Example.net.:5280", true),
+            ("evil.example:5280", false),
+            ("evil.example.", false),
+            ("chat.example.net", false),
+            ("example.net.evil.example", false),
+            ("127.0.0.1.evil.example", false),
+            ("localhost.evil.example", false),
+        ] {
+            assert_eq!(is_own(host, known), ours, "{host}");
+        }
     }
 
     #[test]

@@ -14,7 +14,7 @@ pub enum Refusal {
     VersionUnsupported,
     /// A method that nobody here knows.
     MethodUnknown,
-    /// CONNECT or TRACE.
+    /// CONNECT.
     MethodRefused,
     /// The name of a field is empty, has a space behind it or an octet that names have not; or a
     /// line is folded.
@@ -114,8 +114,7 @@ impl Refusal {
     pub const fn status(self) -> Status {
         match self {
             Self::VersionUnsupported => Status::HttpVersionNotSupported,
-            Self::MethodUnknown => Status::NotImplemented,
-            Self::MethodRefused => Status::MethodNotAllowed,
+            Self::MethodUnknown | Self::MethodRefused => Status::NotImplemented,
             Self::TooManyFields | Self::HeadTooLong | Self::TrailersTooLong => {
                 Status::RequestHeaderFieldsTooLarge
             }
@@ -171,7 +170,7 @@ impl Refusal {
             Self::RequestLine => "The request line is malformed.",
             Self::VersionUnsupported => "Only HTTP/1.1 and HTTP/1.0 are spoken here.",
             Self::MethodUnknown => "The method is unknown.",
-            Self::MethodRefused => "The method is not allowed.",
+            Self::MethodRefused => "The method is for proxies.",
             Self::FieldName => "The name of a header field is malformed.",
             Self::FieldValue => "The value of a header field has a control character.",
             Self::FieldNotText => "The value of a header field is not UTF-8.",

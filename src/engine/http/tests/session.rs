@@ -501,7 +501,15 @@ fn a_stop_loses_nothing() {
     let (poll, _) = house.ask("GET", "/v1/events?cursor=0-0", &session, "");
     house.romeo_writes("Before the end");
     read(&mut house.world, poll);
+    let nurse = house.open_as("nurse");
+    let cursor = house.poll(&nurse, "")["next"].as_str().unwrap().to_owned();
+    let path = format!("/v1/events?cursor={cursor}");
+    let (waiting, answer) = house.ask("GET", &path, &nurse, "");
+    assert_eq!(answer, "", "it waits");
     house.world.stop();
+    let answer = read(&mut house.world, waiting);
+    assert_eq!(status_of(&answer), "503", "{answer}");
+    assert!(answer.contains("\r\nConnection: close\r\n"), "{answer}");
     let last = read(&mut house.world, reader);
     assert!(
         last.contains("\"code\":\"stopping\"") && last.ends_with("0\r\n\r\n"),
@@ -512,6 +520,17 @@ fn a_stop_loses_nothing() {
     let session = house.open("");
     let events = house.poll(&session, "");
     assert!(events.to_string().contains("Before the end"), "{events}");
+}
+
+/// RFC 9110 section 13.1.2: who has anything, whatever it is, waits for what is new.
+#[test]
+fn a_poll_on_the_condition_that_there_is_nothing_at_all_has_no_cursor() {
+    let mut house = House::with(1, Limits::default());
+    let session = house.open("");
+    let fields = format!("{session}If-None-Match: *\r\n");
+    let (_, answer) = house.ask("GET", "/v1/events", &fields, "");
+    assert_eq!(status_of(&answer), "200", "{answer}");
+    assert_eq!(content(&answer), house.poll(&session, ""));
 }
 
 /// Readers hear something now and then, and who never answers is not there.
@@ -583,6 +602,40 @@ fn topics_reach_every_shard() {
         );
         assert_eq!(got.matches("event: topic").count(), 1);
     }
+}
+
+/// Programs that publish at the same time, on links of several shards.
+#[test]
+fn all_hear_publications_in_one_order() {
+    let mut house = House::with(3, Limits::default());
+    let subscribe = "{\"type\":\"subscribe\",\"topic\":\"news\"}";
+    let readers: Vec<_> = ["romeo", "juliet", "nurse"]
+        .into_iter()
+        .map(|user| {
+            let session = house.open_as(user);
+            house.ask("POST", "/v1/requests", &session, subscribe);
+            house.events(&session)
+        })
+        .collect();
+    let wires: Vec<_> = (0..30)
+        .map(|_| house.world.connect_to(Entry::Http))
+        .collect();
+    house.world.settle();
+    let fields = "Authorization: Bearer 0123456789abcdef\r\n";
+    for (number, wire) in wires.iter().enumerate() {
+        let ask = request("POST", "/v1/topics/news", fields, &number.to_string());
+        house.world.write(*wire, ask.as_bytes());
+    }
+    house.world.settle();
+    let orders = readers.into_iter().map(|reader| {
+        let heard = read(&mut house.world, reader);
+        let data = heard.split("\"data\":").skip(1);
+        let data = data.filter_map(|rest| rest.split('}').next()?.parse::<usize>().ok());
+        data.collect::<Vec<_>>()
+    });
+    let orders: Vec<_> = orders.collect();
+    assert_eq!(orders[0].len(), 30);
+    assert!(orders.iter().all(|order| *order == orders[0]), "{orders:?}");
 }
 
 /// What is not stored is answered as soon as it is on its way.

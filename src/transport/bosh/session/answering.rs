@@ -121,6 +121,7 @@ impl<T: Copy + PartialEq> Session<T> {
                 body: body.clone(),
                 sent: now,
             },
+            self.confirmed(),
             // Section 11 allows one more.
             usize::from(self.requests) + 1,
             self.replay_octets_max,
@@ -194,6 +195,32 @@ impl<T: Copy + PartialEq> Session<T> {
             Extra::Terminate => !self.stalled,
         };
         takes && held.ticket.is_some()
+    }
+
+    /// The number of the last answer that the client has, as its requests show: it may have no more
+    /// of them on their way than it was granted (section 11). What it acknowledged is not kept.
+    fn confirmed(&self) -> u64 {
+        let more = u64::from(self.last.extra != Extra::No);
+        let newest = self.next - 1;
+        newest.saturating_sub(u64::from(self.requests) + more)
+    }
+
+    /// Whether so much is kept for a client that may have lost it that the next answers carry
+    /// nothing: the stream keeps its output until the client shows what it has.
+    pub(super) fn is_full(&self) -> bool {
+        let octets = self.replay.octets_behind(self.confirmed());
+        // The last answer of all takes everything, and while the stream takes nothing no answer is
+        // given but those that carry something: they are few.
+        let carries_all = self.stalled || self.state == State::Ending;
+        !carries_all && octets > self.replay_octets_max
+    }
+
+    /// Answers everything with nothing, so that the client asks anew, which shows what it has. A
+    /// client with a request that is held need not.
+    pub(super) fn prompt(&mut self, now: Moment, actions: &mut Vec<Action<'_, T>>) {
+        while !self.held.is_empty() {
+            self.answer_empty(now, actions);
+        }
     }
 
     /// How many come before the first request that can carry something, or else before the first

@@ -34,6 +34,7 @@ impl<T: Copy + PartialEq> Session<T> {
         self.last = Last {
             came: since,
             was_empty,
+            extra: extra(&request),
             ..self.last
         };
         self.held.push_back(Held {
@@ -55,7 +56,9 @@ impl<T: Copy + PartialEq> Session<T> {
         }
         match request.purpose {
             Purpose::Pause(pause) => {
-                self.pause = Some(pause.min(self.pause_max));
+                // No time at all is no period: then all that is wanted is the answers.
+                let period = Some(pause).filter(|pause| !pause.is_zero());
+                self.pause = period.map(|pause| pause.min(self.pause_max));
                 self.state = State::Flushing;
             }
             Purpose::Terminate => {

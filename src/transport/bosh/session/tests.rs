@@ -457,6 +457,19 @@ fn sessions_pause() {
         lost",
     );
     begun("> post rid='11' pause='3'\n #2 <body/>\n > wait 3\n lost");
+    // No time at all is none that a session could end after: only the requests are let go.
+    begun(
+        "> post rid='11'
+        > post rid='12' pause='0'
+        #2 <body/>
+        #3 <body/>
+        > wait 44
+        > post rid='13'
+        > wait 60
+        #4 <body/>
+        > wait 45
+        lost",
+    );
     // It may be one request more than are allowed, and so may the end.
     begun_2(
         "> post rid='11'

@@ -160,12 +160,8 @@ fn problems_are_documents() {
         let answer = text(|out| refuse(out, *refusal));
         assert!(answer.starts_with(refusal.status().line()), "{refusal:?}");
         assert!(answer.contains("\r\nConnection: close\r\n"), "{refusal:?}");
-        let is_method = refusal.status() == Status::MethodNotAllowed;
-        assert_eq!(
-            answer.contains("\r\nAllow: GET, "),
-            is_method,
-            "{refusal:?}"
-        );
+        // Without a resource nobody can say what it allows.
+        assert_ne!(refusal.status(), Status::MethodNotAllowed, "{refusal:?}");
         assert!(answer.contains(refusal.code()), "{refusal:?}");
     }
 }

@@ -201,7 +201,6 @@ fn each_fault_is_refused_by_its_name() {
             "CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n",
             MethodRefused,
         ),
-        ("TRACE / HTTP/1.1\r\nHost: a\r\n\r\n", MethodRefused),
         ("GET / HTTP/1.1\r\nHost : a\r\n\r\n", FieldName),
         ("GET / HTTP/1.1\r\n Host: a\r\n\r\n", FieldName),
         ("GET / HTTP/1.1\r\nHost: a\r\nX: b\r\n c\r\n\r\n", FieldName),

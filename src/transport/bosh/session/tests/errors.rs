@@ -186,7 +186,7 @@ fn class_44_empty_requests_come_no_faster_than_allowed() {
     );
 }
 
-/// Answers are kept as many as may be on their way, and no more octets than the rules allow.
+/// Answers are kept as many as may be on their way.
 #[test]
 fn only_the_last_answers_are_kept() {
     let bring = |from: u64| {
@@ -209,19 +209,87 @@ fn only_the_last_answers_are_kept() {
         #6 <body type='terminate' condition='item-not-found'/>",
         bring(11)
     ));
+}
+
+/// An answer that the client may not have is kept however large: then the next ones carry nothing,
+/// until the numbers of its requests show what it has.
+#[test]
+fn what_may_be_lost_is_not_pushed_out() {
     let rules = Rules {
-        replay_octets_max: 100,
+        replay_octets_max: 150,
         ..Rules::default()
     };
+    let big = |name: &str| format!("<{name} xmlns='urn:x'>{}</{name}>", "x".repeat(200));
+    let (a, b, c) = (big("a"), big("b"), big("c"));
+    let begun = "> post rid='10' to='a' ver='1.6' hold='2'
+        open '1.0' to='a'>
+        > out <s/>
+        #1 <body sid='SID' ver='1.6' wait='60' hold='2' requests='3' ~>\
+            <s xmlns='jabber:client'/></body>
+        > post rid='11' | <iq/>
+        elements <iq/>
+        > post rid='12' | <iq/>
+        elements <iq/>
+        > post rid='13' | <iq/>
+        elements <iq/>
+        #2 <body/>\n";
+    // Two answers on their way, and both links break.
+    converse_by(
+        rules.clone(),
+        &format!(
+            "{begun}> out {a}
+            #3 <body>{a}</body>
+            > out {b}
+            #4 <body/>
+            > gone 3
+            > gone 4
+            > post rid='12' | <iq/>
+            #5 <body>{a}</body>
+            > post rid='13' | <iq/>
+            #6 <body/>
+            > post rid='14'
+            #7 <body/>
+            > post rid='15'
+            #8 <body>{b}</body>
+            > out {c}
+            > post rid='16'
+            #9 <body/>
+            > post rid='15'
+            #10 <body>{b}</body>
+            > post rid='17'
+            #11 <body/>
+            > post rid='18'
+            #12 <body>{c}</body>"
+        ),
+    );
+    // The last answer takes all that is left, and what is acknowledged is not waited for.
+    converse_by(
+        rules.clone(),
+        &format!(
+            "{begun}> out {a}
+            #3 <body>{a}</body>
+            > out {b}
+            #4 <body/>
+            > post rid='14' type='terminate'
+            end
+            #5 <body type='terminate'>{b}</body>"
+        ),
+    );
     converse_by(
         rules,
         &format!(
-            "{BEGUN}{}> post rid='13'
-            #5 <body><iq xmlns='jabber:client'/></body>
+            "> post rid='10' to='a' ver='1.6' ack='1'
+            open '1.0' to='a'>
+            > out {a}
+            #1 <body sid='SID' ver='1.6' wait='60' hold='1' requests='2' ~ ack='10'>{a}</body>
             > post rid='11'
-            lost
-            #6 <body type='terminate' condition='item-not-found'/>",
-            bring(11)
+            > out {b}
+            #2 <body>{b}</body>
+            > post rid='12' ack='10'
+            > out {c}
+            #3 <body/>
+            > post rid='13' ack='11'
+            #4 <body>{c}</body>"
         ),
     );
 }

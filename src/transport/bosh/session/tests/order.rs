@@ -63,6 +63,8 @@ impl World {
         let rules = Rules {
             repeats_max: u8::MAX,
             inactivity: Duration::from_secs(1_000_000),
+            // Of two answers that carry something, one is too much.
+            replay_octets_max: 150,
             ..Rules::default()
         };
         let mut actions = Vec::new();
