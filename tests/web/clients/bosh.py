@@ -123,6 +123,15 @@ class Bosh:
         await self.send(content, talk, **attributes)
         return await self.hear(talk)
 
+    async def again(self, request):
+        """Sends a request once more, and as often as it is told to (section 17.3): what was sent
+        first may arrive last.
+        """
+        answer = Wrapper(await self.talk.ask(request))
+        while answer.type == "error":
+            answer = Wrapper(await self.talk.ask(request))
+        return answer
+
     async def open(self, **attributes):
         """Asks for a session; returns the answer with the features."""
         asked = {"to": self.server.domain, "ver": "1.11", "wait": 60, "hold": 1, "sid": None,
