@@ -85,6 +85,8 @@ struct Incoming {
     head: Vec<u8>,
     body: Body,
     content: Vec<u8>,
+    /// Octets of the content that say whose it is; `None`: the head did, or it was looked at.
+    unproven_max: Option<usize>,
 }
 
 /// The octets of a request: its head, and its body without framing.
@@ -349,7 +351,6 @@ fn take_head(
     now: Now,
     fx: &mut Effects,
 ) -> Result<Option<usize>, Refused> {
-    let body_max = shard.core.policy.limits.stanza_octets_max as u64;
     let bounds = bounds(&shard.core.policy.limits);
     let due = now
         .mono
@@ -374,10 +375,6 @@ fn take_head(
         serve(shard, key, &bytes[..octets], &request, &[], now, fx);
         return Ok(Some(octets));
     }
-    let body = Body::new(request.framing, body_max).map_err(|why| Refused {
-        why,
-        page: ending::page_of(shard, &bytes[..octets]),
-    })?;
     if request.expects_continue && !routes::takes(&request) {
         // Whether the body comes all the same, nobody knows.
         let request = Request {
@@ -387,6 +384,17 @@ fn take_head(
         serve(shard, key, &bytes[..octets], &request, &[], now, fx);
         return Ok(Some(octets));
     }
+    let is_bosh = request.path == bosh::PATH;
+    let limits = &shard.core.policy.limits;
+    let body_max = match is_bosh || session::is_proven(shard, &request) {
+        true => limits.stanza_octets_max,
+        false => limits.preauth_stanza_octets_max,
+    };
+    let unproven_max = is_bosh.then_some(limits.preauth_stanza_octets_max);
+    let body = Body::new(request.framing, body_max as u64).map_err(|why| Refused {
+        why,
+        page: ending::page_of(shard, &bytes[..octets]),
+    })?;
     if request.expects_continue {
         let Some(conn) = conn_of(&mut shard.links, key) else {
             return Ok(None);
@@ -400,6 +408,7 @@ fn take_head(
         head: bytes[..octets].to_vec(),
         body,
         content: shard.core.pool.take(),
+        unproven_max,
     });
     let taken = take_body(shard, key, incoming, &bytes[octets..], now, fx)?;
     Ok(Some(octets + taken.unwrap_or(0)))
@@ -419,6 +428,18 @@ fn take_body(
         why,
         page: ending::page_of(shard, &incoming.head),
     })?;
+    if let Some(octets_max) = incoming.unproven_max
+        && let Some(beginning) = incoming.content.get(..octets_max)
+        && beginning.len() < incoming.content.len()
+    {
+        if !tube::bosh::is_proven(shard, beginning) {
+            return Err(Refused {
+                why: Refusal::BodyTooLong,
+                page: ending::page_of(shard, &incoming.head),
+            });
+        }
+        incoming.unproven_max = None;
+    }
     if !taken.done {
         if let Some(conn) = conn_of(&mut shard.links, key) {
             conn.incoming = Some(incoming);

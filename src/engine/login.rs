@@ -3,6 +3,7 @@
 //! A login costs one storage read, asked for when SASL names the account. After authentication
 //! the link moves to the account's home shard, once, and takes the records along.
 
+use super::backoff::Attempt;
 use super::input::{Origin, Secured};
 use super::links::{Link, Login, Moving, Reading, Released, Stream, login_of};
 use super::shard::{Shard, install};
@@ -253,9 +254,7 @@ fn proceed(
     match step {
         Step::Continue => {}
         Step::Failed(condition) => {
-            if let Some(attempt) = login.attempt.take() {
-                shard.backoff.end(attempt);
-            }
+            let attempt = login.attempt.take();
             let claimed = login.negotiation.claimed();
             let account: Box<str> = claimed.map_or("", BareJid::as_str).into();
             let peer = login.peer;
@@ -266,6 +265,7 @@ fn proceed(
                 account,
                 condition: condition.as_str(),
             });
+            decided(shard, attempt, now, fx);
         }
         Step::StartTls => {
             link.reading = Reading::Tls;
@@ -273,20 +273,8 @@ fn proceed(
             fx.link(key, LinkEffect::StartTls);
         }
         Step::LoadKeys(account) => {
-            login.attempt = shard.backoff.begin(login.peer, account.as_str(), now.mono);
-            let is_admitted = login.attempt.is_some();
             wait(shard, key, fx);
-            if !is_admitted {
-                return keys(shard, key, Reply::Refused(Refusal::Failed), now, fx);
-            }
-            let mut ctx = Ctx {
-                core: &mut shard.core,
-                fx,
-                now,
-            };
-            ctx.ask(Waiter::Login(key), |ops| Op::Head {
-                owner: ops.keep(account.as_str().as_bytes()),
-            });
+            look_up(shard, key, &account, now, fx);
         }
         Step::Hash(job) => {
             wait(shard, key, fx);
@@ -318,6 +306,45 @@ fn proceed(
     }
 }
 
+/// Asks for the keys of the account that a link claims, when it is its turn.
+fn look_up(shard: &mut Shard, key: LinkKey, account: &BareJid, now: Now, fx: &mut Effects) {
+    let Some(login) = login_of(&mut shard.links, key) else {
+        return;
+    };
+    let (peer, name) = (login.peer, account.as_str());
+    login.attempt = shard.backoff.begin(peer, name, now.mono);
+    if login.attempt.is_none() {
+        let must_wait = shard.backoff.must_wait(peer, name, now.mono);
+        if must_wait || !shard.backoff.wait_in_line(peer, name, key) {
+            keys(shard, key, Reply::Refused(Refusal::Failed), now, fx);
+        }
+        return;
+    }
+    let mut ctx = Ctx {
+        core: &mut shard.core,
+        fx,
+        now,
+    };
+    ctx.ask(Waiter::Login(key), |ops| Op::Head {
+        owner: ops.keep(name.as_bytes()),
+    });
+}
+
+/// An attempt to log in has come to its end, or its link has: who waited for that goes on.
+pub fn decided(shard: &mut Shard, attempt: Option<Attempt>, now: Now, fx: &mut Effects) {
+    let Some(pair) = attempt.map(|attempt| shard.backoff.end(attempt)) else {
+        return;
+    };
+    while let Some(next) = shard.backoff.next_in_line(pair) {
+        // It may be gone.
+        let login = login_of(&mut shard.links, next);
+        let claimed = login.and_then(|login| login.negotiation.claimed().cloned());
+        if let Some(account) = claimed {
+            look_up(shard, next, &account, now, fx);
+        }
+    }
+}
+
 pub(super) fn wait(shard: &mut Shard, key: LinkKey, fx: &mut Effects) {
     if let Some(link) = shard.links.get_mut(key) {
         link.reading = Reading::Waiting;
@@ -331,13 +358,12 @@ fn authenticated(shard: &mut Shard, key: LinkKey, account: &BareJid, now: Now, f
         return;
     };
     link.scope = link.fresh_scope();
-    if let Some(login) = link.login() {
+    let attempt = link.login().and_then(|login| {
         login.authenticated = true;
-        if let Some(attempt) = login.attempt.take() {
-            shard.backoff.end(attempt);
-        }
-    }
+        login.attempt.take()
+    });
     fx.link(key, LinkEffect::Authenticated);
+    decided(shard, attempt, now, fx);
     let home = shard.core.home(account.as_str());
     if home == shard.core.shard {
         return admit(shard, key, now, fx);

@@ -391,7 +391,10 @@ impl Shard {
                     session,
                 );
             }
-            Stream::Login(mut login) => login.queue.discard(&mut self.core.pool),
+            Stream::Login(mut login) => {
+                login.queue.discard(&mut self.core.pool);
+                login::decided(self, login.attempt.take(), now, fx);
+            }
             Stream::Http(conn) => http::closed(self, key, *conn, now, fx),
             Stream::Events(events) => http::events::closed(self, key, *events, now, fx),
             Stream::Closing(mut closing) => closing.queue.discard(&mut self.core.pool),
@@ -570,8 +573,10 @@ impl Shard {
                 self.adopt_orphans(fx);
             }
             Stream::Login(login) => {
+                let attempt = login.attempt.take();
                 let queue = login.goodbye(&mut self.core);
                 link.close_with(queue, key, fx);
+                login::decided(self, attempt, now, fx);
             }
             Stream::Http(_) | Stream::Events(_) | Stream::Closing(_) => {}
         }
@@ -595,8 +600,10 @@ impl Shard {
                 route::drain_local(&mut ctx);
             }
             Stream::Login(login) => {
+                let attempt = login.attempt.take();
                 let queue = login.last_words(&mut self.core, error);
                 link.close_with(queue, key, fx);
+                login::decided(self, attempt, now, fx);
             }
             Stream::Http(conn) => {
                 let queue = std::mem::take(&mut conn.queue);

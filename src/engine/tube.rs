@@ -111,6 +111,12 @@ pub fn receive(shard: &mut Shard, letter: Letter, now: Now, fx: &mut Effects) {
         Letter::Gone { sid, ticket } => bosh::gone(shard, sid, ticket, now, fx),
         Letter::Tube(moving) => bosh::moved_in(shard, moving, now, fx),
         Letter::Left { sid } => bosh::left(shard, sid),
+        Letter::Publish {
+            ticket,
+            topic,
+            json,
+        } => json::publish(shard, ticket, &topic, &json, now, fx),
+        Letter::Published { link } => json::was_published(shard, link, now, fx),
         Letter::Publication { topic, json } => json::published(shard, &topic, &json, now, fx),
         Letter::LoginFailed { pair } => backoff::count(shard, pair, now, fx),
         Letter::MustWait { pair, until } => shard.backoff.learn(pair, until, now.mono),

@@ -375,7 +375,7 @@ pub const ROWS: &[Row] = &[
         "limits.preauth_stanza_octets_max",
         octets(1_000, 1_000_000),
         number!(limits.preauth_stanza_octets_max),
-        "Size of one element before login; more closes the stream.",
+        "Size of one element, or of one body over HTTP, before login; more closes the connection.",
     ),
     Row::new(
         "limits.stanza_octets_max",

@@ -42,7 +42,15 @@ pub enum Letter {
     Tube(Box<dyn Any + Send>),
     /// A session that was born there has ended.
     Left { sid: u128 },
-    /// What was published to a topic.
+    /// What was published to a topic that is at home there, by who waits for the answer.
+    Publish {
+        ticket: Ticket,
+        topic: Arc<str>,
+        json: Arc<[u8]>,
+    },
+    /// It is on its way to all shards.
+    Published { link: LinkKey },
+    /// The home of a topic passes it on to everybody.
     Publication { topic: Arc<str>, json: Arc<[u8]> },
     /// A login failed for an account that is at home there.
     LoginFailed { pair: u64 },
@@ -55,8 +63,8 @@ impl Letter {
         let body = match self {
             Self::Post { body, .. } => body.len(),
             Self::Answer { body, .. } => body.len(),
-            Self::Publication { json, .. } => json.len(),
-            Self::Gone { .. } | Self::Tube(_) | Self::Left { .. } => 0,
+            Self::Publish { json, .. } | Self::Publication { json, .. } => json.len(),
+            Self::Published { .. } | Self::Gone { .. } | Self::Tube(_) | Self::Left { .. } => 0,
             Self::LoginFailed { .. } | Self::MustWait { .. } => 0,
         };
         body + size_of::<Self>()

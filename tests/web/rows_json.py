@@ -184,7 +184,7 @@ OPENINGS = [
     Row("a status with NUL", 400, "wrong-character", body={"status": "\0"}),
     Row("a priority beyond", 400, "wrong-member", body={"priority": -129}),
     Row("a cookie that is no yes or no", 400, "wrong-member", body={"cookie": "yes"}),
-    Row("more than a login may have", 413, "too-large", body={"status": "x" * 10_000}),
+    Row("more than a login may have", 413, "body-too-long", body={"status": "x" * 10_000}),
 ]
 
 PATHS = [

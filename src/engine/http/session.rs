@@ -9,8 +9,9 @@ use crate::engine::reading::bounds_of_stanzas;
 use crate::engine::shard::Shard;
 use crate::engine::tube::json::{self, Found, Name, Secured};
 use crate::session::effects::{Effects, LinkKey};
+use crate::session::parcel::Ticket;
 use crate::transport::http::origin::Verdict;
-use crate::transport::http::query;
+use crate::transport::http::{self, query};
 use crate::transport::http::{Field, Method, Scheme, Status};
 use crate::transport::json::problem::{self, Problem};
 use crate::transport::json::request::{self, Asked, Request};
@@ -86,7 +87,7 @@ pub fn publish(shard: &mut Shard, call: &Call<'_>, body: &[u8], fx: &mut Effects
 
 fn publish_to(shard: &mut Shard, call: &Call<'_>, body: &[u8], fx: &mut Effects) -> Checked<()> {
     check(shard, call)?;
-    let key = bearer(call).ok_or_else(|| refuse(shard, call, problem::NO_TOKEN))?;
+    let key = bearer(call.request).ok_or_else(|| refuse(shard, call, problem::NO_TOKEN))?;
     let name = call.request.path.strip_prefix(TOPICS).unwrap_or_default();
     let topic = shard.core.policy.http.topics.open(name, key);
     let topic = topic.ok_or_else(|| refuse(shard, call, problem::NO_TOPIC))?;
@@ -94,8 +95,12 @@ fn publish_to(shard: &mut Shard, call: &Call<'_>, body: &[u8], fx: &mut Effects)
         return Err(refuse(shard, call, problem::TOO_LARGE));
     }
     let json = topic::publication(&topic, body).map_err(|why| refuse(shard, call, why))?;
-    json::publish(shard, &topic, &json, call.now, fx);
-    Err(write(shard, call.key, &Answer::accepted()))
+    let ticket = Ticket {
+        shard: shard.core.shard,
+        link: call.key,
+    };
+    json::publish(shard, ticket, &topic, &json, call.now, fx);
+    Ok(())
 }
 
 /// `/v1/roster`
@@ -163,8 +168,8 @@ fn close(shard: &mut Shard, call: &Call<'_>, fx: &mut Effects) -> Checked<()> {
     // No script can take it away. It may be another session's.
     let is_ours = call.verdict(shard) != Verdict::Absent;
     let ends_cookie = call.request.fields.cookie(COOKIE).is_some_and(|cookie| {
-        let by_cookie = name_of(call).is_some_and(|(_, proof)| proof == Proof::Cookie);
-        (by_cookie && is_ours) || bearer(call) == Some(cookie)
+        let by_cookie = name_of(call.request).is_some_and(|(_, proof)| proof == Proof::Cookie);
+        (by_cookie && is_ours) || bearer(call.request) == Some(cookie)
     });
     if let Some(conn) = conn_of(&mut shard.links, call.key)
         && let Some(awaited) = &mut conn.awaiting
@@ -327,9 +332,27 @@ fn check(shard: &mut Shard, call: &Call<'_>) -> Checked<()> {
     Ok(())
 }
 
+/// Whether whoever sends a request has shown that it is somebody we know, as far as one can tell
+/// from its head in this shard: then its body may be as long as a stanza after the login.
+pub fn is_proven(shard: &Shard, request: &http::Request<'_>) -> bool {
+    match &*request.path {
+        "/v1/session" | "/v1/session/respond" => false,
+        path if let Some(name) = path.strip_prefix(TOPICS) => {
+            let topics = &shard.core.policy.http.topics;
+            bearer(request).is_some_and(|key| topics.open(name, key).is_some())
+        }
+        _ => match name_of(request).map(|(name, _)| json::find(shard, &name)) {
+            Some(Found::Here(session)) => json::is_open(shard, session),
+            Some(Found::There(_)) => true,
+            Some(Found::Nowhere) | None => false,
+        },
+    }
+}
+
 /// The session that a request means.
 fn find(shard: &mut Shard, call: &Call<'_>) -> Checked<LinkKey> {
-    let (name, proof) = name_of(call).ok_or_else(|| refuse(shard, call, problem::NO_TOKEN))?;
+    let (name, proof) =
+        name_of(call.request).ok_or_else(|| refuse(shard, call, problem::NO_TOKEN))?;
     // A page of another site can have a browser send its cookies (SECURITY classes 43 and 49).
     // Reading is different: such a page is not shown what comes.
     let reads = call.request.method == Method::Get && !call.request.fields.has(Field::Upgrade);
@@ -344,16 +367,16 @@ fn find(shard: &mut Shard, call: &Call<'_>) -> Checked<LinkKey> {
 }
 
 /// RFC 6750 section 2.1.
-fn bearer<'c>(call: &Call<'c>) -> Option<&'c str> {
-    let (scheme, token) = call.request.header(Field::Authorization)?.split_once(' ')?;
+fn bearer<'c>(request: &http::Request<'c>) -> Option<&'c str> {
+    let (scheme, token) = request.header(Field::Authorization)?.split_once(' ')?;
     let is_bearer = scheme.eq_ignore_ascii_case("bearer");
     is_bearer.then(|| token.trim_ascii())
 }
 
-fn name_of(call: &Call<'_>) -> Option<(Name, Proof)> {
-    let fields = &call.request.fields;
+fn name_of(request: &http::Request<'_>) -> Option<(Name, Proof)> {
+    let fields = &request.fields;
     if fields.has(Field::Authorization) {
-        return Some((Name::parse(bearer(call)?)?, Proof::Token));
+        return Some((Name::parse(bearer(request)?)?, Proof::Token));
     }
     let mut protocols = fields.list(Field::SecWebSocketProtocol);
     if let Some(token) = protocols.find_map(|protocol| protocol.strip_prefix(TOKEN_PROTOCOL)) {

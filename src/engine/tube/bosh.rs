@@ -14,7 +14,7 @@ use foldhash::quality::RandomState;
 
 use super::{Guest, Room, unread_octets};
 use crate::base::time::{Moment, Now};
-use crate::engine::links::{Link, Released};
+use crate::engine::links::{Link, Released, Stream};
 use crate::engine::reading::bounds_of_requests;
 use crate::engine::shard::Shard;
 use crate::engine::{http, login};
@@ -116,6 +116,22 @@ pub fn post(
         },
     }
     shard.give_scanner(scanner);
+}
+
+/// Whether a request that begins so is of a session whose client has logged in, as far as this
+/// shard can tell.
+pub fn is_proven(shard: &Shard, beginning: &[u8]) -> bool {
+    let Some(sid) = request::sid_of(beginning).as_deref().and_then(number_of) else {
+        return false;
+    };
+    match shard.tubes.bosh.places.get(&sid) {
+        Some(Place::Here(key)) => match shard.links.get(*key).map(|link| &link.stream) {
+            Some(Stream::Login(login)) => login.authenticated,
+            _ => true,
+        },
+        Some(Place::There(_)) => true,
+        None => (sid >> 112) as ShardId != shard.core.shard,
+    }
 }
 
 fn number_of(sid: &str) -> Option<u128> {

@@ -27,7 +27,7 @@ use crate::engine::route;
 use crate::engine::shard::Shard;
 use crate::session::ctx::{Core, Ctx, Due};
 use crate::session::effects::{Effects, LinkEffect, LinkKey, LinkTag};
-use crate::session::parcel::Letter;
+use crate::session::parcel::{Letter, Ticket};
 use crate::session::session::Flags;
 use crate::store::ShardId;
 use crate::stream::c2s::Negotiation;
@@ -455,6 +455,12 @@ pub fn unread_since(shard: &Shard, key: LinkKey) -> Option<Moment> {
     shard.tubes.json.get(key)?.session.unread_since()
 }
 
+/// Whether the login of a session is done.
+pub fn is_open(shard: &Shard, key: LinkKey) -> bool {
+    let tube = shard.tubes.json.get(key);
+    tube.is_some_and(|tube| tube.session.is_open())
+}
+
 /// Ends a session that nobody reads as when its grace time is over.
 pub fn give_up(shard: &mut Shard, key: LinkKey, now: Now, fx: &mut Effects) {
     visit(shard, key, now, fx, |session, actions| {
@@ -468,15 +474,42 @@ pub fn describe(shard: &Shard, key: LinkKey) -> Option<Answer> {
     Some(tube.session.describe(shard.address(key)))
 }
 
-/// What a program published, to all shards.
-pub fn publish(shard: &mut Shard, topic: &Arc<str>, json: &Arc<[u8]>, now: Now, fx: &mut Effects) {
-    for to in (0..shard.core.shards).filter(|to| *to != shard.core.shard) {
+/// What a program published, to all shards. A topic has a home, as accounts have: everything goes
+/// there first, so that all shards hear it in one order. Who published it is answered when it is on
+/// its way from there: whoever comes later comes behind it.
+pub fn publish(
+    shard: &mut Shard,
+    ticket: Ticket,
+    topic: &Arc<str>,
+    json: &Arc<[u8]>,
+    now: Now,
+    fx: &mut Effects,
+) {
+    let (here, home) = (shard.core.shard, shard.core.home(topic));
+    if home != here {
+        return fx.batch(home).post(Letter::Publish {
+            ticket,
+            topic: topic.clone(),
+            json: json.clone(),
+        });
+    }
+    for to in (0..shard.core.shards).filter(|to| *to != here) {
         fx.batch(to).post(Letter::Publication {
             topic: topic.clone(),
             json: json.clone(),
         });
     }
     published(shard, topic, json, now, fx);
+    let link = ticket.link;
+    match ticket.shard == here {
+        true => was_published(shard, link, now, fx),
+        false => fx.batch(ticket.shard).post(Letter::Published { link }),
+    }
+}
+
+/// The request of a link was to publish something, which is on its way.
+pub fn was_published(shard: &mut Shard, link: LinkKey, now: Now, fx: &mut Effects) {
+    session_answered(shard, link, &Answer::accepted(), None, now, fx);
 }
 
 /// A publication, for the subscribers of this shard.
@@ -624,7 +657,9 @@ fn perform(
         match action {
             Action::Stream(octets) => shard.receive(key, &octets, now, fx),
             Action::Answer { ticket, mut answer } => {
-                answer.retry_after = must_wait(shard, key, now).or(answer.retry_after);
+                if answer.retry_after.is_some() {
+                    answer.retry_after = must_wait(shard, key, now).or(answer.retry_after);
+                }
                 let aside = tube.aside.as_deref_mut().filter(|_| answer.status == 201);
                 let cookie = aside.and_then(|aside| aside.cookie.take());
                 let name = Name {

@@ -1,8 +1,8 @@
 //! Links that a proxy passes on: its word about whose they are is read before anything else.
 //!
 //! The word stays in the kernel until it is whole, so such a link needs no buffer. The engine
-//! hears of it when it is known whose it is; until then it counts for no address. A proxy says it at
-//! once: where too many links wait, the oldest goes, so that who holds them keeps nobody out.
+//! hears of it when it is known whose it is; until then it counts for no address. A proxy says it
+//! at once: where too many links wait, the oldest goes, so that who holds them keeps nobody out.
 
 use super::{Links, READ_OCTETS};
 use crate::base::time::Moment;

@@ -151,6 +151,37 @@ pub fn read<'a>(
     from_attributes(document)
 }
 
+/// Which session a request names whose wrapper begins so, though it may be wrong otherwise.
+pub fn sid_of(beginning: &[u8]) -> Option<String> {
+    let is_tag = |two: &[u8]| two.starts_with(b"<") && !two.ends_with(b"?");
+    let tag = beginning.get(beginning.windows(2).position(is_tag)?..)?;
+    let tag = tag.get(..end_of_tag(tag)?)?;
+    let mut document = tag.strip_suffix(b"/").unwrap_or(tag).to_vec();
+    document.extend_from_slice(b"/>");
+    let bounds = Bounds {
+        octets_max: document.len(),
+        depth_max: 1,
+        attributes_max: 64,
+        elements_max: 1,
+    };
+    let request = read(&document, &mut Scanner::new(), &bounds).ok()?;
+    request.sid.map(Cow::into_owned)
+}
+
+/// Where the `>` of a start tag is.
+fn end_of_tag(tag: &[u8]) -> Option<usize> {
+    let mut quote = None;
+    tag.iter().position(|octet| {
+        match (quote, *octet) {
+            (None, b'>') => return true,
+            (None, b'\'' | b'"') => quote = Some(*octet),
+            (Some(open), octet) if open == octet => quote = None,
+            _ => {}
+        }
+        false
+    })
+}
+
 /// Of a wrapper that was accepted. Attributes that are not known here are ignored.
 fn from_attributes(document: &[u8]) -> Result<Request<'_>, Condition> {
     let mut request = Request {

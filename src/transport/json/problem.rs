@@ -14,126 +14,75 @@ pub struct Problem {
     pub title: &'static str,
 }
 
-const fn problem(status: u16, code: &'static str, title: &'static str) -> Problem {
-    Problem {
-        status,
-        code,
-        title,
-    }
+/// A row each: name, status, code, title.
+macro_rules! problems {
+    ($($(#[$doc:meta])* $name:ident: $status:literal $code:literal $title:literal;)*) => {
+        $(
+            $(#[$doc])*
+            pub const $name: Problem = Problem {
+                status: $status,
+                code: $code,
+                title: $title,
+            };
+        )*
+        /// All of them, for the reference.
+        pub const PROBLEMS: &[Problem] = &[$($name),*];
+    };
 }
 
-/// The body is no JSON object in UTF-8, or has trailing octets, or a member twice.
-pub const NOT_JSON: Problem = problem(400, "not-json", "the body is not one JSON object");
-/// A member that the request does not have, or a value of another type.
-pub const WRONG_MEMBER: Problem = problem(
-    400,
-    "wrong-member",
-    "a member is unknown here or has a wrong type",
-);
-/// A member is missing.
-pub const MISSING_MEMBER: Problem = problem(400, "missing-member", "a member is missing");
-/// `type` names no request.
-pub const UNKNOWN_REQUEST: Problem = problem(400, "unknown-request", "there is no such request");
-/// A value is not one of those that are allowed.
-pub const WRONG_VALUE: Problem = problem(400, "wrong-value", "a value is not allowed here");
-/// An address is malformed.
-pub const WRONG_ADDRESS: Problem = problem(400, "wrong-address", "this is no address");
-/// Text has a character that XML, and so XMPP, cannot carry.
-pub const WRONG_CHARACTER: Problem = problem(
-    400,
-    "wrong-character",
-    "a text has a character that cannot be carried",
-);
-/// An element in `xml` is refused.
-pub const WRONG_XML: Problem = problem(
-    400,
-    "wrong-xml",
-    "xml has something other than one element with a namespace of its own",
-);
-/// Beyond a bound.
-pub const TOO_LARGE: Problem = problem(413, "too-large", "the request is too large");
-/// The session has too many requests without answer, or too many readers.
-pub const TOO_MANY: Problem = problem(429, "too-many", "too many requests at once");
-/// Nobody reads, and there is no room for more.
-pub const UNREAD: Problem = problem(429, "unread", "events wait: read them first");
-/// The mechanism is not offered.
-pub const NO_MECHANISM: Problem = problem(
-    401,
-    "invalid-mechanism",
-    "this way of logging in is not offered",
-);
-/// A step of the login comes when none is due.
-pub const NOT_DUE: Problem = problem(409, "not-due", "no step of a login is due");
-/// The session is not ready yet.
-pub const NOT_READY: Problem = problem(409, "not-ready", "the session is not open yet");
-/// Neither a token nor a cookie came.
-pub const NO_TOKEN: Problem = problem(401, "no-token", "the request names no session");
-/// The login was for another account than the one that was named.
-pub const WRONG_ACCOUNT: Problem = problem(
-    401,
-    "wrong-account",
-    "the credentials are not those of this user",
-);
-/// A request with a cookie alone that no page of ours sent.
-pub const NO_ORIGIN: Problem = problem(
-    403,
-    "no-origin",
-    "with a cookie alone only pages of this server may do this",
-);
-/// No such session, any more or ever.
-pub const NO_SESSION: Problem = problem(404, "no-session", "there is no such session");
-/// The session ended before it was known what became of the request.
-pub const SESSION_ENDED: Problem = problem(
-    503,
-    "session-ended",
-    "the session ended before this was answered",
-);
-/// Whoever was asked did not answer.
-pub const ANSWER_TIMEOUT: Problem =
-    problem(504, "answer-timeout", "the answer did not come in time");
-/// The server has no room for one more.
-pub const NO_ROOM: Problem = problem(503, "resource-constraint", "the server has no room");
-/// No such topic, or another key than its own.
-pub const NO_TOPIC: Problem = problem(
-    404,
-    "no-topic",
-    "there is no such topic, or not with this key",
-);
-/// Nobody was there for the grace time.
-pub const GRACE_OVER: Problem = problem(410, "grace-over", "nobody came back to the session");
-/// The server goes down.
-pub const STOPPING: Problem = problem(503, "stopping", "the server stops");
-/// Our own fault.
-pub const INTERNAL: Problem = problem(500, "internal-server-error", "the server is at fault");
-
-/// Every problem above, for the reference.
-pub const PROBLEMS: &[Problem] = &[
-    NOT_JSON,
-    WRONG_MEMBER,
-    MISSING_MEMBER,
-    UNKNOWN_REQUEST,
-    WRONG_VALUE,
-    WRONG_ADDRESS,
-    WRONG_CHARACTER,
-    WRONG_XML,
-    TOO_LARGE,
-    TOO_MANY,
-    UNREAD,
-    NO_MECHANISM,
-    NOT_DUE,
-    NOT_READY,
-    NO_TOKEN,
-    WRONG_ACCOUNT,
-    NO_ORIGIN,
-    NO_SESSION,
-    NO_TOPIC,
-    SESSION_ENDED,
-    ANSWER_TIMEOUT,
-    GRACE_OVER,
-    NO_ROOM,
-    STOPPING,
-    INTERNAL,
-];
+problems! {
+    /// The body is no JSON object in UTF-8, or has trailing octets, or a member twice.
+    NOT_JSON: 400 "not-json" "the body is not one JSON object";
+    /// A member that the request does not have, or a value of another type.
+    WRONG_MEMBER: 400 "wrong-member" "a member is unknown here or has a wrong type";
+    /// A member is missing.
+    MISSING_MEMBER: 400 "missing-member" "a member is missing";
+    /// `type` names no request.
+    UNKNOWN_REQUEST: 400 "unknown-request" "there is no such request";
+    /// A value is not one of those that are allowed.
+    WRONG_VALUE: 400 "wrong-value" "a value is not allowed here";
+    /// An address is malformed.
+    WRONG_ADDRESS: 400 "wrong-address" "this is no address";
+    /// Text has a character that XML, and so XMPP, cannot carry.
+    WRONG_CHARACTER: 400 "wrong-character" "a text has a character that cannot be carried";
+    /// An element in `xml` is refused.
+    WRONG_XML: 400 "wrong-xml"
+        "xml has something other than one element with a namespace of its own";
+    /// Beyond a bound.
+    TOO_LARGE: 413 "too-large" "the request is too large";
+    /// The session has too many requests without answer, or too many readers.
+    TOO_MANY: 429 "too-many" "too many requests at once";
+    /// Nobody reads, and there is no room for more.
+    UNREAD: 429 "unread" "events wait: read them first";
+    /// The mechanism is not offered.
+    NO_MECHANISM: 401 "invalid-mechanism" "this way of logging in is not offered";
+    /// A step of the login comes when none is due.
+    NOT_DUE: 409 "not-due" "no step of a login is due";
+    /// The session is not ready yet.
+    NOT_READY: 409 "not-ready" "the session is not open yet";
+    /// Neither a token nor a cookie came.
+    NO_TOKEN: 401 "no-token" "the request names no session";
+    /// The login was for another account than the one that was named.
+    WRONG_ACCOUNT: 401 "wrong-account" "the credentials are not those of this user";
+    /// A request with a cookie alone that no page of ours sent.
+    NO_ORIGIN: 403 "no-origin" "with a cookie alone only pages of this server may do this";
+    /// No such session, any more or ever.
+    NO_SESSION: 404 "no-session" "there is no such session";
+    /// The session ended before it was known what became of the request.
+    SESSION_ENDED: 503 "session-ended" "the session ended before this was answered";
+    /// Whoever was asked did not answer.
+    ANSWER_TIMEOUT: 504 "answer-timeout" "the answer did not come in time";
+    /// The server has no room for one more.
+    NO_ROOM: 503 "resource-constraint" "the server has no room";
+    /// No such topic, or another key than its own.
+    NO_TOPIC: 404 "no-topic" "there is no such topic, or not with this key";
+    /// Nobody was there for the grace time.
+    GRACE_OVER: 410 "grace-over" "nobody came back to the session";
+    /// The server goes down.
+    STOPPING: 503 "stopping" "the server stops";
+    /// Our own fault.
+    INTERNAL: 500 "internal-server-error" "the server is at fault";
+}
 
 impl Problem {
     /// Seconds until it is worth to try again, where that is a matter of time.

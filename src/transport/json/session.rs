@@ -456,12 +456,17 @@ impl<T: Copy + PartialEq + 'static> Session<T> {
         actions.push(Action::Lost);
     }
 
+    /// Whether the login is done, and nothing has ended it.
+    pub const fn is_open(&self) -> bool {
+        matches!(self.phase, Phase::Open)
+    }
+
     /// Since when there is neither a reader nor a request; `None`: there is, or the session is not
     /// open.
     pub fn unread_since(&self) -> Option<Moment> {
         let waits = |sending: &Sending<T>| !sending.waiting.is_empty();
         let is_asked = !self.work.asks.is_empty() || self.work.sending.iter().any(waits);
-        let is_unread = self.readers.is_empty() && self.phase == Phase::Open;
+        let is_unread = self.readers.is_empty() && self.is_open();
         (is_unread && !is_asked).then_some(self.idle_since)
     }
 

@@ -604,6 +604,40 @@ fn topics_reach_every_shard() {
     }
 }
 
+/// Programs that publish at the same time, on links of several shards.
+#[test]
+fn all_hear_publications_in_one_order() {
+    let mut house = House::with(3, Limits::default());
+    let subscribe = "{\"type\":\"subscribe\",\"topic\":\"news\"}";
+    let readers: Vec<_> = ["romeo", "juliet", "nurse"]
+        .into_iter()
+        .map(|user| {
+            let session = house.open_as(user);
+            house.ask("POST", "/v1/requests", &session, subscribe);
+            house.events(&session)
+        })
+        .collect();
+    let wires: Vec<_> = (0..30)
+        .map(|_| house.world.connect_to(Entry::Http))
+        .collect();
+    house.world.settle();
+    let fields = "Authorization: Bearer 0123456789abcdef\r\n";
+    for (number, wire) in wires.iter().enumerate() {
+        let ask = request("POST", "/v1/topics/news", fields, &number.to_string());
+        house.world.write(*wire, ask.as_bytes());
+    }
+    house.world.settle();
+    let orders = readers.into_iter().map(|reader| {
+        let heard = read(&mut house.world, reader);
+        let data = heard.split("\"data\":").skip(1);
+        let data = data.filter_map(|rest| rest.split('}').next()?.parse::<usize>().ok());
+        data.collect::<Vec<_>>()
+    });
+    let orders: Vec<_> = orders.collect();
+    assert_eq!(orders[0].len(), 30);
+    assert!(orders.iter().all(|order| *order == orders[0]), "{orders:?}");
+}
+
 /// What is not stored is answered as soon as it is on its way.
 #[test]
 fn a_message_without_a_text_is_answered() {

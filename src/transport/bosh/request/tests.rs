@@ -177,3 +177,38 @@ fn what_is_no_wrapper_is_refused() {
         Err(Condition::BadRequest)
     );
 }
+
+#[test]
+fn a_beginning_names_its_session() {
+    let cut = "<message><body>hello";
+    let table = [
+        (
+            format!("<body xmlns='{HTTPBIND}' rid='1' sid='s'>{cut}"),
+            Some("s"),
+        ),
+        (
+            format!("<?xml version='1.0'?>\n<b:body sid=\"s\" xmlns:b='{HTTPBIND}' rid='1'>{cut}"),
+            Some("s"),
+        ),
+        (
+            format!(" <body xmlns='{HTTPBIND}' rid='1' key='a>b' sid='s' />"),
+            Some("s"),
+        ),
+        (
+            format!("<body xmlns='{HTTPBIND}' rid='1' key='a sid=\"s\" '>{cut}"),
+            None,
+        ),
+        (format!("<body xmlns='{HTTPBIND}' rid='1'>{cut}"), None),
+        (format!("<body xmlns='{HTTPBIND}' rid='1' sid='s"), None),
+        (
+            format!("<body xmlns='{HTTPBIND}' rid='1' x='<body sid=s>"),
+            None,
+        ),
+        ("<body rid='1' sid='s'>".to_owned(), None),
+        ("text".to_owned(), None),
+        (String::new(), None),
+    ];
+    for (text, sid) in table {
+        assert_eq!(sid_of(text.as_bytes()).as_deref(), sid, "{text}");
+    }
+}

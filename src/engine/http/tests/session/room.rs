@@ -1,3 +1,6 @@
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
 use super::*;
 
 /// As many sessions of one account as there may be.
@@ -173,4 +176,121 @@ fn every_503_says_when_to_come_again() {
     house.world.settle();
     let answer = read(&mut house.world, held);
     assert_eq!(after(&answer, "stopping"), Some(5));
+}
+
+/// What a request may bring before anybody knows who it is: refused before it has come.
+#[test]
+fn a_body_of_nobody_is_no_longer_than_a_stanza_before_login() {
+    let mut house = House::with(1, Limits::default());
+    let session = house.open("");
+    let nobodys = format!("Authorization: Bearer 0000{}\r\n", "f".repeat(48));
+    let login = json!({
+        "user": "nurse@localhost", "mechanism": "SCRAM-SHA-256",
+        "initial": "biwsbj1udXJzZSxyPWZ5a28rZDJsYmJGZ09OUnY5cWt4ZGF3TA==",
+    });
+    let begun = house.ask("POST", "/v1/session", "", &login.to_string()).1;
+    assert_eq!(status_of(&begun), "200", "{begun}");
+    let begun = content(&begun)["session"].as_str().unwrap().to_owned();
+    let begun = format!("Authorization: Bearer {begun}\r\n");
+    let expect = |fields: &str| format!("{fields}Expect: 100-continue\r\n");
+    let table = [
+        ("/v1/session", "", false),
+        ("/v1/session", &*session, false),
+        ("/v1/session/respond", &session, false),
+        ("/v1/messages", "", false),
+        ("/v1/messages", &nobodys, false),
+        ("/v1/messages", &begun, false),
+        ("/v1/messages", &session, true),
+        (
+            "/v1/topics/news",
+            "Authorization: Bearer fedcba9876543210\r\n",
+            false,
+        ),
+        (
+            "/v1/topics/news",
+            "Authorization: Bearer 0123456789abcdef\r\n",
+            true,
+        ),
+        ("/nothing", "", false),
+    ];
+    for (path, fields, is_read) in table {
+        for length in ["Content-Length: 10001", "Transfer-Encoding: chunked"] {
+            let wire = house.world.connect_to(Entry::Http);
+            let head = format!(
+                "POST {path} HTTP/1.1\r\nHost: a\r\n{}{length}\r\n\r\n",
+                expect(fields)
+            );
+            house.world.write(wire, head.as_bytes());
+            // The size of the first chunk: 10,001 octets.
+            let chunk = if length.starts_with('C') {
+                ""
+            } else {
+                "2711\r\n"
+            };
+            house.world.write(wire, chunk.as_bytes());
+            house.world.settle();
+            let answer = read(&mut house.world, wire);
+            let is_refused = answer.contains("HTTP/1.1 413 ");
+            assert_eq!(is_refused, !is_read, "{path} {fields} {length}: {answer}");
+        }
+    }
+}
+
+/// Over BOSH the body itself says which session it is of.
+#[test]
+fn a_body_of_bosh_says_early_whose_it_is() {
+    let mut house = House::with(1, Limits::default());
+    let wrapper = |more: &str, content: &str| {
+        format!("<body xmlns='http://jabber.org/protocol/httpbind' rid='{more}>{content}")
+    };
+    let opening =
+        "1' to='localhost' wait='60' hold='1' xmpp:version='1.0' xmlns:xmpp='urn:xmpp:xbosh'";
+    let opened = house
+        .ask("POST", "/http-bind", "", &wrapper(opening, "</body>"))
+        .1;
+    let sid = opened
+        .split_once(" sid='")
+        .unwrap()
+        .1
+        .split_once('\'')
+        .unwrap()
+        .0
+        .to_owned();
+    let long = format!("<message>{}", "x".repeat(12_000));
+    let post = |house: &mut House, text: &str| {
+        let wire = house.world.connect_to(Entry::Http);
+        let head = "POST /http-bind HTTP/1.1\r\nHost: a\r\nContent-Length: 200000\r\n\r\n";
+        house.world.write(wire, (head.to_owned() + text).as_bytes());
+        house.world.settle();
+        let answer = read(&mut house.world, wire);
+        (answer.contains("HTTP/1.1 413 "), answer)
+    };
+    assert!(
+        post(&mut house, &wrapper(opening, &long)).0,
+        "it opens a session"
+    );
+    assert!(
+        post(&mut house, &wrapper(&format!("2' sid='{sid}'"), &long)).0,
+        "its client has not logged in"
+    );
+    let forged = format!("{}{}", &sid[..4], "0".repeat(28));
+    assert!(
+        post(&mut house, &wrapper(&format!("2' sid='{forged}'"), &long)).0,
+        "there is no such session"
+    );
+    let plain = STANDARD.encode(format!("\0nurse\0{PASSWORD}"));
+    let auth = format!(
+        "<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='PLAIN'>{plain}</auth></body>"
+    );
+    let said = house
+        .ask(
+            "POST",
+            "/http-bind",
+            "",
+            &wrapper(&format!("2' sid='{sid}'"), &auth),
+        )
+        .1;
+    assert!(said.contains("<success"), "{said}");
+    let said = post(&mut house, &wrapper(&format!("3' sid='{sid}'"), &long)).1;
+    assert_eq!(said, "", "the rest is waited for");
 }
