@@ -423,20 +423,20 @@ fn take_body(
     now: Now,
     fx: &mut Effects,
 ) -> Result<Option<usize>, Refused> {
-    let taken = incoming.body.take(bytes, &mut incoming.content);
-    let taken = taken.map_err(|why| Refused {
+    let refused = |shard: &Shard, why| Refused {
         why,
         page: ending::page_of(shard, &incoming.head),
-    })?;
+    };
+    let taken = match incoming.body.take(bytes, &mut incoming.content) {
+        Ok(taken) => taken,
+        Err(why) => return Err(refused(shard, why)),
+    };
     if let Some(octets_max) = incoming.unproven_max
         && let Some(beginning) = incoming.content.get(..octets_max)
         && beginning.len() < incoming.content.len()
     {
         if !tube::bosh::is_proven(shard, beginning) {
-            return Err(Refused {
-                why: Refusal::BodyTooLong,
-                page: ending::page_of(shard, &incoming.head),
-            });
+            return Err(refused(shard, Refusal::BodyTooLong));
         }
         incoming.unproven_max = None;
     }

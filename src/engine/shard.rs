@@ -125,10 +125,11 @@ impl Shard {
         self.finish_input(now, fx);
     }
 
-    /// Runs the deadlines that are due. Call once a turn.
-    pub fn expire(&mut self, now: Now, fx: &mut Effects) {
+    /// Runs the deadlines that are due. Call once a turn. Returns whether there were any.
+    pub fn expire(&mut self, now: Now, fx: &mut Effects) -> bool {
         let mut due = std::mem::take(&mut self.due);
         self.core.wheel.expire(now.mono, &mut due);
+        let worked = !due.is_empty();
         for what in due.drain(..) {
             self.wake(what, now, fx);
         }
@@ -137,6 +138,7 @@ impl Shard {
             self.forget_lost(fx);
         }
         self.finish_input(now, fx);
+        worked
     }
 
     /// Sessions that a crash ended cannot be resumed any more. Every shard knows all of them; one

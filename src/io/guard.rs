@@ -32,8 +32,14 @@ impl Guarded {
         });
     }
 
-    pub(super) fn expire(&mut self) {
-        self.attempt(None, |shard, now, effects| shard.expire(now, effects));
+    /// Returns whether a deadline was due.
+    pub(super) fn expire(&mut self) -> bool {
+        // After a panic there is something to put in order, too.
+        let mut worked = true;
+        self.attempt(None, |shard, now, effects| {
+            worked = shard.expire(now, effects);
+        });
+        worked
     }
 
     pub(super) fn wrote(&mut self, link: LinkKey, octets: usize) {

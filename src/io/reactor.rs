@@ -56,7 +56,7 @@ pub(super) struct Reactor {
     /// Mail that its destination has no room for: while there is some, no link is read.
     keeps_mail: bool,
     turns: u64,
-    /// Whether anything but a deadline has woken it since it last rested.
+    /// Whether it has done anything since it last rested.
     worked: bool,
     /// When it may rest again.
     rests_at: Moment,
@@ -64,6 +64,9 @@ pub(super) struct Reactor {
     tidies_until: Moment,
     /// Whether this turn began with a sleep that only a deadline ended.
     slept: bool,
+    /// Whether a deadline was due in this turn: what it was set for goes, and nobody else may come
+    /// for long.
+    expired: bool,
     /// Until what was posted before the start is carried out, nobody is accepted.
     opening: bool,
     ends: bool,
@@ -128,6 +131,7 @@ impl Reactor {
             rests_at: Moment(0),
             tidies_until: Moment(0),
             slept: false,
+            expired: false,
             opening: true,
             ends: false,
             room: Ok(()),
@@ -170,7 +174,7 @@ impl Reactor {
             self.links.read_ready(&mut self.shard);
         }
         self.drain_mail();
-        self.shard.expire();
+        self.expired = self.shard.expire();
         self.links.expire(&mut self.shard);
 
         if !self.shard.effects.ops.is_empty() {
@@ -197,9 +201,11 @@ impl Reactor {
     /// shard keeps at once, the pages of all threads by and by. Under load there is no such sleep.
     fn rest(&mut self) {
         let now = self.shard.now.mono;
-        if !self.slept {
+        if self.expired || !self.slept {
             self.worked = true;
             self.tidies_until = now.after(TIDY);
+        }
+        if !self.slept {
             return;
         }
         if now < self.rests_at || now >= self.tidies_until.after(REST) {

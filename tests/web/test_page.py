@@ -161,10 +161,23 @@ async def test_a_wrong_password_is_refused_in_words(server, window):
     host, port = server.http
     account = server.account("juliet")
     chat = await Chat(browser, account, f"http://{host}:{port}").login(password="wrong")
-    await browser.until("document.getElementById('login-problem').textContent.length > 5")
-    await browser.fill("[name=password]", account.password)
-    await browser.press("[name=password]", "Enter")
+    await browser.see("#login-problem:has-text('password is wrong')")
+    await browser.type(account.password)
+    await browser.key("Enter")
     await chat.connected()
+
+
+async def test_an_address_of_the_same_server_needs_no_domain(server, chat):
+    juliet, romeo = await chat(server.account("juliet")), server.account("romeo")
+    await juliet.add(f" {romeo.name.title()} ")
+    await juliet.page.until(f"partner()?.jid === '{romeo.jid}'")
+    await juliet.page.see("#about:text('has not answered yet')")
+    await juliet.page.click("#leave")
+    await juliet.page.fill("[name=user]", romeo.jid)
+    await juliet.page.fill("[name=password]", romeo.password)
+    await juliet.page.press("[name=password]", "Enter")
+    await juliet.page.see("#requests li")
+    await juliet.page.gone("#alone")
 
 
 async def test_contacts_come_and_go(server, chat, slix):
@@ -368,10 +381,12 @@ async def test_a_page_that_is_loaded_again_goes_on(server, couple, via):
     for text in said:
         await romeo.say(text)
     await juliet.shows(*said)
+    await juliet.page.fill("#text", "half of what")
     await juliet.page.reload()
     await romeo.say("meanwhile")
     await juliet.connected()
     await juliet.shows(*said, "meanwhile")
+    assert await juliet.page.evaluate("$('text').value") == "half of what"
     await juliet.say("after")
     await romeo.shows(*said, "meanwhile", "after")
     await juliet.marks("received")
@@ -544,6 +559,11 @@ async def test_a_keyboard_is_enough(server, window, slix):
     await browser.type("two")
     await browser.key("Enter")
     await others[1].body("one\ntwo")
+    # Who composes a sign out of several keys takes only that back.
+    composing = "{ key: 'Escape', isComposing: true, bubbles: true }"
+    await browser.evaluate(f"$('text').dispatchEvent(new KeyboardEvent('keydown', {composing}))")
+    assert await browser.evaluate("document.activeElement.id") == "text"
+    assert await browser.evaluate("Boolean(partner())")
     await browser.key("Escape")
     await browser.until(f"document.activeElement.title === '{first}'")
     assert await browser.evaluate("document.title") == "(1) encke"
