@@ -44,8 +44,8 @@ impl Incoming {
             let Some((head, _)) = text.split_once("\r\n\r\n") else {
                 return shown;
             };
-            if head.starts_with("HTTP/1.1 408 ") {
-                // Time went by in large steps while it asked.
+            if ["408", "503"].contains(&head.get(9..12).unwrap_or_default()) {
+                // Time went by in large steps while it asked, or the server stopped.
                 self.octets.clear();
                 return shown;
             }

@@ -362,6 +362,8 @@ fn find(shard: &mut Shard, call: &Call<'_>) -> Checked<LinkKey> {
     match json::find(shard, &name) {
         Found::Here(session) => Ok(session),
         Found::There(to) => Err(Outcome::Elsewhere(to)),
+        // It may have ended a moment ago, which its client will hear by its readers.
+        Found::Nowhere if shard.stopping => Err(refuse(shard, call, problem::STOPPING)),
         Found::Nowhere => Err(refuse(shard, call, problem::NO_SESSION)),
     }
 }

@@ -114,7 +114,7 @@ pub fn allow_everyone<'o>(answer: Answer<'o>) -> Answer<'o> {
     answer.raw("Access-Control-Allow-Origin: *\r\n")
 }
 
-/// Whether a page of another site cannot have had this `Host` lead here (DNS rebinding): an
+/// Whether a page of another site cannot have had this `Host` lead here (DNS rebinding): it is an
 /// address, a name that nobody can register, or one of `known`.
 pub fn is_own<'k>(host: &str, known: impl IntoIterator<Item = &'k str>) -> bool {
     if host.starts_with('[') {
