@@ -10,6 +10,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use self::session::Sender;
 use super::input::{Origin, Way};
 use super::links::{Link, Links, Reading, Stream, Unread};
 use super::shard::Shard;
@@ -48,10 +49,11 @@ mod routes;
 /// encke's own protocol.
 mod session;
 
-pub use ending::{due, ended, stop};
-pub use session::session_answered;
 /// A request becomes a WebSocket.
 mod upgrade;
+
+pub use ending::{due, ended, stop};
+pub use session::session_answered;
 
 /// Octets behind a request that waits for its answer, above which the link is not read.
 const READ_AHEAD_MAX: usize = 16_384;
@@ -375,7 +377,23 @@ fn take_head(
         serve(shard, key, &bytes[..octets], &request, &[], now, fx);
         return Ok(Some(octets));
     }
-    if request.expects_continue && !routes::takes(&request) {
+    let is_bosh = request.path == bosh::PATH;
+    let sender = match is_bosh {
+        true => Sender::Known,
+        false => session::sender(shard, &request),
+    };
+    let limits = &shard.core.policy.limits;
+    let body_max = match sender {
+        Sender::Known => limits.stanza_octets_max,
+        Sender::Unproven | Sender::Nobody => limits.preauth_stanza_octets_max,
+    } as u64;
+    // What is said before the body is read says more than that it is too long.
+    let is_in_vain = match request.framing {
+        _ if request.expects_continue && !routes::takes(&request) => true,
+        codec::Framing::Sized(octets) if octets <= body_max => false,
+        _ => sender == Sender::Nobody,
+    };
+    if is_in_vain {
         // Whether the body comes all the same, nobody knows.
         let request = Request {
             keep_alive: false,
@@ -384,14 +402,8 @@ fn take_head(
         serve(shard, key, &bytes[..octets], &request, &[], now, fx);
         return Ok(Some(octets));
     }
-    let is_bosh = request.path == bosh::PATH;
-    let limits = &shard.core.policy.limits;
-    let body_max = match is_bosh || session::is_proven(shard, &request) {
-        true => limits.stanza_octets_max,
-        false => limits.preauth_stanza_octets_max,
-    };
     let unproven_max = is_bosh.then_some(limits.preauth_stanza_octets_max);
-    let body = Body::new(request.framing, body_max as u64).map_err(|why| Refused {
+    let body = Body::new(request.framing, body_max).map_err(|why| Refused {
         why,
         page: ending::page_of(shard, &bytes[..octets]),
     })?;

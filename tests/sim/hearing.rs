@@ -1,6 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use encke::base::time::Moment;
 use encke::testing::World;
 use serde_json::Value;
 
@@ -17,7 +18,6 @@ const LATER: [u64; 4] = [408, 429, 503, 504];
 impl Page {
     /// Reads what came and reacts.
     pub fn pump(&mut self, world: &mut World, ledger: &mut Ledger) -> bool {
-        let before = self.pumped_at;
         let (mut active, polled, answered) = self.pump_calls(world, ledger);
         active |= self.pump_readers(world, ledger);
         let now = world.now().mono;
@@ -35,17 +35,16 @@ impl Page {
         if let Some(session) = &mut self.session {
             if is_current {
                 (session.current_at, session.current_mark) = (now, mark);
-            } else if polled {
-                session.current_at = session.current_at.max(before);
+            } else if let Some(at) = polled {
+                session.current_at = session.current_at.max(at);
                 session.current_mark = mark;
             }
             if reads {
                 session.contact_at = now;
-            } else if answered {
-                session.contact_at = session.contact_at.max(before);
+            } else if let Some(at) = answered {
+                session.contact_at = session.contact_at.max(at);
             }
         }
-        self.pumped_at = now;
         active | self.go_on(world)
     }
 
@@ -60,8 +59,14 @@ impl Page {
         }
     }
 
-    fn pump_calls(&mut self, world: &mut World, ledger: &mut Ledger) -> (bool, bool, bool) {
-        let (mut active, mut polled, mut answered) = (false, false, false);
+    /// Whether something came, and when the last poll and the last request were made of those that
+    /// were answered.
+    fn pump_calls(
+        &mut self,
+        world: &mut World,
+        ledger: &mut Ledger,
+    ) -> (bool, Option<Moment>, Option<Moment>) {
+        let (mut active, mut polled, mut answered) = (false, None, None);
         for mut call in std::mem::take(&mut self.calls) {
             let is_closed = world.is_closed(call.wire);
             let octets = world.read(call.wire);
@@ -83,8 +88,9 @@ impl Page {
                 self.idle = Some(call.wire);
             }
             if call.epoch == self.epoch && answer.status < 400 {
-                polled |= matches!(call.what, What::Poll(_));
-                answered = true;
+                let at = Some(call.at);
+                polled = polled.max(at.filter(|_| matches!(call.what, What::Poll(_))));
+                answered = answered.max(at);
             }
             self.take_answer(world, ledger, call, &answer);
         }
@@ -103,7 +109,7 @@ impl Page {
             return;
         }
         match (&call.what, answer.status) {
-            (What::Login, 201) => self.begin(world, ledger, answer, &body),
+            (What::Login, 201) => self.begin(world, ledger, call.at, answer, &body),
             (What::Login, _) => {
                 ledger.note(|| format!("{} is not let in: {answer:?}", self.full()));
                 assert!(self.is_frail || LATER.contains(&status), "{answer:?}");
@@ -128,7 +134,15 @@ impl Page {
         }
     }
 
-    fn begin(&mut self, world: &World, ledger: &mut Ledger, answer: &Answer, body: &Value) {
+    /// `asked_at`: what the session knows of its client begins there.
+    fn begin(
+        &mut self,
+        world: &World,
+        ledger: &mut Ledger,
+        asked_at: Moment,
+        answer: &Answer,
+        body: &Value,
+    ) {
         let now = world.now().mono;
         let token = body["session"].as_str().unwrap().to_owned();
         let cookie = field(&answer.head, "Set-Cookie");
@@ -148,9 +162,9 @@ impl Page {
             events: BTreeMap::new(),
             answered: BTreeMap::new(),
             came: BTreeSet::new(),
-            current_at: self.pumped_at,
+            current_at: asked_at,
             current_mark: 0,
-            contact_at: self.pumped_at,
+            contact_at: asked_at,
             born: BTreeMap::new(),
             last_sent: None,
             missed: 0,

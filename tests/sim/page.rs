@@ -69,7 +69,6 @@ pub struct Page {
     must_show: bool,
     /// What it logs in to is gone before it is in.
     is_late: bool,
-    pumped_at: Moment,
 }
 
 /// What a page knows of its session.
@@ -118,6 +117,8 @@ struct Call {
     what: What,
     /// The token it has.
     epoch: usize,
+    /// When it was made. Its answer was given later, and may come in pieces.
+    at: Moment,
 }
 
 #[derive(Clone, Debug)]
@@ -196,7 +197,6 @@ impl Page {
             numbered: 0,
             must_show: false,
             is_late: false,
-            pumped_at: Moment(0),
         }
     }
 
@@ -443,7 +443,6 @@ impl Page {
     /// The server's process ends, in this way or that.
     pub fn loses_server(&mut self, world: &World, ledger: &mut Ledger) {
         self.note_time(world, ledger, Duration::from_secs(55));
-        self.pumped_at = Moment(0);
         self.is_late = true;
         if let Some(session) = &mut self.session {
             session.is_over = true;
@@ -710,6 +709,7 @@ impl Page {
             octets: Vec::new(),
             what,
             epoch: self.epoch,
+            at: world.now().mono,
         });
     }
 

@@ -332,19 +332,33 @@ fn check(shard: &mut Shard, call: &Call<'_>) -> Checked<()> {
     Ok(())
 }
 
-/// Whether whoever sends a request has shown that it is somebody we know, as far as one can tell
-/// from its head in this shard: then its body may be as long as a stanza after the login.
-pub fn is_proven(shard: &Shard, request: &http::Request<'_>) -> bool {
+/// Who sends a request, as far as its head tells in this shard.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Sender {
+    /// Somebody we know, whose body may be as long as a stanza after the login.
+    Known,
+    /// Somebody who has not said who it is.
+    Unproven,
+    /// The session that it names is gone, whatever the body says.
+    Nobody,
+}
+
+/// Looks who sends a request with a body.
+pub fn sender(shard: &Shard, request: &http::Request<'_>) -> Sender {
     match &*request.path {
-        "/v1/session" | "/v1/session/respond" => false,
+        "/v1/session" | "/v1/session/respond" => Sender::Unproven,
         path if let Some(name) = path.strip_prefix(TOPICS) => {
             let topics = &shard.core.policy.http.topics;
-            bearer(request).is_some_and(|key| topics.open(name, key).is_some())
+            match bearer(request).and_then(|key| topics.open(name, key)) {
+                Some(_) => Sender::Known,
+                None => Sender::Unproven,
+            }
         }
         _ => match name_of(request).map(|(name, _)| json::find(shard, &name)) {
-            Some(Found::Here(session)) => json::is_open(shard, session),
-            Some(Found::There(_)) => true,
-            Some(Found::Nowhere) | None => false,
+            Some(Found::Here(session)) if !json::is_open(shard, session) => Sender::Unproven,
+            Some(Found::Here(_) | Found::There(_)) => Sender::Known,
+            Some(Found::Nowhere) => Sender::Nobody,
+            None => Sender::Unproven,
         },
     }
 }
